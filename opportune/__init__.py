@@ -1,0 +1,1 @@
+"""Opportune: prompt it or tune it? Measure it."""

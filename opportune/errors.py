@@ -1,0 +1,40 @@
+"""Every error that Opportune raises on purpose.
+
+    OpportuneError
+    ├── UsageError (ValueError)         bad input: one clear line, exit code 2
+    │   ├── TaskError                   the examples: file, line, column, label, split
+    │   ├── RecipeError                 a recipe string, an option, a value out of range
+    │   └── ModelError                  a model that cannot be found, loaded or used as asked
+    ├── StoreError (RuntimeError)       the run's folder or database: busy, full, of a newer version
+    └── TrainingError (RuntimeError)    a training that cannot go on: diverged, nothing to learn from
+
+The message says what was received, what is allowed, and where.
+"""
+
+
+class OpportuneError(Exception):
+    """Base of all errors raised on purpose; its text is shown to the user as it is."""
+
+
+class UsageError(OpportuneError, ValueError):
+    """The input cannot be used as given."""
+
+
+class TaskError(UsageError):
+    """The labelled examples cannot be read or do not make a task."""
+
+
+class RecipeError(UsageError):
+    """A recipe, an option or a value is not understood or out of range."""
+
+
+class ModelError(UsageError):
+    """The model cannot be found, loaded or used as asked."""
+
+
+class StoreError(OpportuneError, RuntimeError):
+    """The run's folder or database cannot be used."""
+
+
+class TrainingError(OpportuneError, RuntimeError):
+    """A training that cannot go on."""

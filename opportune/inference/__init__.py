@@ -1,0 +1,1 @@
+"""The engine of the local backend: token trees, batched decoding, prefix reuse."""

@@ -1,0 +1,6 @@
+"""Whom to ask, one backend a file. Name -> where its class lives; imported when used."""
+
+TABLE: dict[str, str] = {
+    "local": "opportune.models.local:Local",
+    "scripted": "opportune.models.scripted:Scripted",
+}

@@ -1,0 +1,1 @@
+"""Readers: tables, plots, the HTML page."""

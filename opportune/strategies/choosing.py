@@ -1,0 +1,65 @@
+"""From a completion to an answer: the likeliest choice, plain or after contextual calibration.
+
+Contextual calibration (Zhao et al. 2021, "Calibrate Before Use"): the probabilities of the choices, normalised to sum
+to 1, are divided by those the same prompt gives to content-free inputs ("N/A", "", "[MASK]", averaged).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+from opportune.types import Answer, Completion, Flow, Prompt, Question, TaskView
+
+Calibrate: TypeAlias = Literal["none", "contextual"]
+Prior: TypeAlias = "tuple[float, ...] | None"
+MakePrompt: TypeAlias = Callable[[Question], Prompt]
+
+CONTENT_FREE = ("N/A", "", "[MASK]")
+
+
+def settle_prior(make: MakePrompt, task: TaskView, calibrate: Calibrate) -> Flow[Prior]:
+    """The prior that serves every question, where prompt and choices are the same for all; one round of three calls."""
+    if calibrate == "none" or task.choices is None:
+        return None
+    completions = yield [make(Question(text)) for text in CONTENT_FREE]
+    return prior(completions)
+
+
+def ask(make: MakePrompt, question: Question, settled: Prior, calibrate: Calibrate) -> Flow[Answer]:
+    """One question; content-free ones beside it where the prior must be the question's own."""
+    prompt = make(question)
+    if calibrate == "none" or prompt.choices is None or settled is not None:
+        completions = yield [prompt]
+        return answer(prompt, completions[0], settled)
+    completions = yield [prompt, *(make(Question(text, question.choices)) for text in CONTENT_FREE)]
+    return answer(prompt, completions[0], prior(completions[1:]))
+
+
+def answer(prompt: Prompt, completion: Completion, settled: Prior = None) -> Answer:
+    """The likeliest choice (its log-probability less the log of the prior, where given), or the generated text."""
+    if prompt.choices is None:
+        text = completion.texts[0].strip()
+        return Answer(text or None, completion.texts[0])
+    assert completion.scores is not None
+    scores = log_normalised(completion.scores)
+    if settled is not None:
+        scores = [score - math.log(max(p, 1e-12)) for score, p in zip(scores, settled, strict=True)]
+        scores = log_normalised(scores)
+    best = max(range(len(scores)), key=scores.__getitem__)  # ties: the first choice
+    chosen = prompt.choices[best]
+    return Answer(chosen, chosen, dict(zip(prompt.choices, scores, strict=True)))
+
+
+def prior(completions: Sequence[Completion]) -> tuple[float, ...]:
+    """The probability of each choice averaged over content-free completions; sums to 1."""
+    rows = [[math.exp(score) for score in log_normalised(c.scores or ())] for c in completions]
+    return tuple(sum(column) / len(rows) for column in zip(*rows, strict=True))
+
+
+def log_normalised(scores: Sequence[float]) -> list[float]:
+    """Log-probabilities shifted so that the probabilities sum to 1."""
+    top = max(scores)
+    total = top + math.log(sum(math.exp(score - top) for score in scores))
+    return [score - total for score in scores]

@@ -1,0 +1,1 @@
+"""Examples: your files, the hub, the bundled task."""

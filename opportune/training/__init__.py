@@ -1,0 +1,1 @@
+"""The one training loop: packing, loss, schedule, checkpoints."""
