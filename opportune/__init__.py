@@ -1,1 +1,40 @@
-"""Opportune: prompt it or tune it? Measure it."""
+"""Opportune: prompt it or tune it? Measure it.
+
+    tasks/        where examples come from            strategies/   how to ask, one technique a file
+    methods/      which weights move                  models/       whom to ask, one backend a file
+    metrics/      how good, one metric a file         inference/    token trees, batched decoding
+    training/     the one training loop               report/       tables, plots, the HTML page
+
+    evaluate.py  recipe.py  run.py     makers: model x strategy x task -> outcomes -> run, in the store
+    comparison.py  statistics.py       readers: run -> comparison
+    api.py  cli/                       the faces
+
+Public names are imported when first used, so that `import opportune` is fast.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["Amount", "Comparison", "Cost", "Example", "OpportuneError", "Task", "ask", "compare", "load_task", "show"]
+
+_PLACES = {
+    "Amount": "cost",
+    "Comparison": "comparison",
+    "Cost": "cost",
+    "Example": "types",
+    "OpportuneError": "errors",
+    "Task": "types",
+    "ask": "api",
+    "compare": "api",
+    "load_task": "api",
+    "show": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'opportune' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"opportune.{_PLACES[name]}"), name)

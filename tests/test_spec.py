@@ -26,9 +26,7 @@ def _recipes(values):
     return st.builds(Recipe, parts, models)
 
 
-values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3).map(tuple) | _recipes(inner), max_leaves=6
-)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3).map(tuple) | _recipes(inner), max_leaves=6)
 
 
 @given(_recipes(values))

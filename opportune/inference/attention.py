@@ -1,29 +1,25 @@
 """The engine's own attention: many token sequences in one row, each token seeing only its own ancestors.
 
-A mask over a whole pack costs the square of its length although lessons and questions are short. Here the pack is cut
-into tiles of about 128 queries that look only at what they may see: a cached prefix, rows shared by the whole pack, and
-the rows of their own subtree (the block-sparse idea of FlexAttention, Dong et al. 2024, for trees of tokens).
-
     plan = tree_plan(parents, positions)                   # rows in depth-first order; parents[i] is a row, or -1
-    attention = Packed(plan, prefix)                       # prefix: cached keys and values, or None
+    attention = Packed(plan, prefix)                       # prefix: cached keys and values (Prefix), or None
     hidden = packed_forward(network, ids, positions, attention)        # [T, hidden]
     logits = head(network, hidden[rows])                   # [len(rows), vocabulary]
 
-`use_own_attention(network)` switches a transformers network over, `support.supports_own_attention(network)` says
-whether the result would be right. Anything with a method `attend` can be the active object:
+`supports_own_attention(network)` says whether a transformers network (plain or wrapped by peft) computes the same this
+way; `use_own_attention(network)` switches it over. Then anything with a method `attend` can be the active object:
 
     attend(layer_index, query [H, T, D], key [K, T, D], value [K, T, D], scaling, window, softcap) -> [T, H, D]
 
 where query head h uses key head h // (H / K), `window` limits query position - key position < window, and `softcap`
-squashes scores by tanh (Gemma 2). No transformers cache takes part.
+squashes scores by tanh (Gemma 2). No transformers cache takes part. `Packed` (tiles.py) is the one for trees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from types import MethodType
 from typing import Any, Protocol
 
 import torch
@@ -31,6 +27,24 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from opportune.errors import ModelError
+from opportune.inference.tiles import Packed, Plan, Prefix, Tile, tree_plan
+
+__all__ = [
+    "Attending",
+    "Packed",
+    "Plan",
+    "Prefix",
+    "Tile",
+    "attending",
+    "current",
+    "fast_norms",
+    "has_own_attention",
+    "head",
+    "packed_forward",
+    "supports_own_attention",
+    "tree_plan",
+    "use_own_attention",
+]
 
 NAME = "opportune"
 
@@ -105,259 +119,19 @@ AttentionInterface.register(NAME, _own_attention)
 AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
 
 
-# ---- what each row sees ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """Rows start:stop see every cached position, the plan's shared rows, and rows first:stop under an additive mask.
-
-    A tile within the shared rows (start < shared) has first = 0 and sees rows first:stop only.
-    """
-
-    start: int
-    stop: int
-    first: int
-    mask: Tensor  # [stop - start, stop - first], 0 or -inf, float32
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a pack of T rows attends: its tiles in order, how many first rows all others see, and positions [T]."""
-
-    tiles: tuple[Tile, ...]
-    shared: int
-    positions: Tensor
-
-
-def tree_plan(parents: Sequence[int], positions: Sequence[int], shared: int = 0, tile: int = 128) -> Plan:
-    """Plan a tree of tokens given in depth-first order.
-
-    parents[i] is the row of i's parent, or -1 for a child of the cached prefix. The first `shared` rows are one chain
-    that every later row sees, so a later root's parent may be -1 or the chain's end. Whole subtrees are gathered into
-    tiles of about `tile` rows; a larger subtree is cut into chunks of queries. ValueError if not depth first.
-    """
-    ends = _subtree_ends(parents, shared)
-    bounds = torch.tensor(ends)
-    tiles = []
-    for first, last in _groups(parents, ends, shared, tile):
-        for start, stop in _chunks(first, last, tile):
-            rows, columns = torch.arange(start, stop)[:, None], torch.arange(first, stop)
-            # In depth-first order the subtree of row j is j:ends[j], so j is i or its ancestor iff j <= i < ends[j].
-            seen = (columns <= rows) & (rows < bounds[first:stop])
-            mask = torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))
-            tiles.append(Tile(start, stop, first, mask))
-    return Plan(tuple(tiles), shared, torch.as_tensor(positions, dtype=torch.long))
-
-
-def _subtree_ends(parents: Sequence[int], shared: int) -> list[int]:
-    """One past the last row of each row's subtree; the shared chain counts as a subtree of its own."""
-    ends = [len(parents)] * len(parents)
-    ends[:shared] = [shared] * shared
-    path: list[int] = []
-    for row, parent in enumerate(parents):
-        if row < shared and parent != row - 1:
-            raise ValueError(f"row {row} is shared and must follow row {row - 1}, not {parent}")
-        if row >= shared and parent == shared - 1:
-            parent = -1
-        if row == shared:
-            path.clear()
-        while path and path[-1] != parent:
-            ends[path.pop()] = row
-        if not path and parent != -1:
-            raise ValueError(f"row {row} has parent {parent}: rows must come in depth-first order")
-        path.append(row)
-    return ends
-
-
-def _groups(parents: Sequence[int], ends: list[int], shared: int, tile: int) -> list[tuple[int, int]]:
-    """Runs of whole top subtrees of at most `tile` rows together, or one larger subtree."""
-    groups = [(0, shared)] if shared else []
-    row, first = shared, shared
-    while row < len(parents):
-        if row > first and ends[row] - first > tile:
-            groups.append((first, row))
-            first = row
-        row = ends[row]
-    return [*groups, (first, row)] if row > first else groups
-
-
-def _chunks(first: int, last: int, tile: int) -> Iterator[tuple[int, int]]:
-    """Cut first:last into pieces of `tile`, the last one up to half as long again."""
-    start = first
-    while last - start >= 1.5 * tile:
-        yield start, start + tile
-        start += tile
-    yield start, last
-
-
-# ---- attention over a plan ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """The cached keys and values, one [K, P, D] a layer, of positions 0 to P - 1. No gradient flows into it."""
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    length: int
-
-
-class Packed:
-    """Attends over a plan, after an optional cached prefix. With `capture`, `keys` and `values` keep this pass's, one
-    [K, T, D] a layer."""
-
-    def __init__(self, plan: Plan, prefix: Prefix | None = None, capture: bool = False) -> None:
-        self.plan, self.prefix, self.capture = plan, prefix, capture
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
-        self._masks: dict[Any, list[Tensor]] = {}
-
-    def attend(
-        self,
-        layer_index: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:
-        """See the module."""
-        if self.capture:
-            if layer_index != len(self.keys):
-                raise ModelError(f"layer {layer_index} attended after {len(self.keys)} layers")
-            self.keys.append(key.detach())
-            self.values.append(value.detach())
-        cached = (self.prefix.keys[layer_index], self.prefix.values[layer_index]) if self.prefix else None
-        masks = self._masks_for(window, query)
-        if softcap is None:
-            return _TiledAttention.apply(query, key, value, cached, self.plan, masks, scaling)  # type: ignore
-        return _attend(query, key, value, cached, self.plan, masks, scaling, softcap)[0]
-
-    def extended(self) -> Prefix:
-        """The prefix followed by all rows of this pass, which was one chain and captured."""
-        if self.prefix is None:
-            return Prefix(self.keys, self.values, len(self.plan.positions))
-        join = [[torch.cat(pair, 1) for pair in zip(a, b, strict=True)] for a, b in self._pairs(self.prefix)]
-        return Prefix(join[0], join[1], self.prefix.length + len(self.plan.positions))
-
-    def _pairs(self, prefix: Prefix) -> list[tuple[list[Tensor], list[Tensor]]]:
-        return [(prefix.keys, self.keys), (prefix.values, self.values)]
-
-    def _masks_for(self, window: int | None, like: Tensor) -> list[Tensor]:
-        """A mask per tile over its last columns, or over all of them where the window cuts something off."""
-        if window not in self._masks:
-            cached = self.prefix.length if self.prefix else 0
-            masks = [_windowed(self.plan, tile, cached, window) for tile in self.plan.tiles]
-            self._masks[window] = [mask.to(like) for mask in masks]
-        return self._masks[window]
-
-
-def _windowed(plan: Plan, tile: Tile, cached: int, window: int | None) -> Tensor:
-    """The tile's mask with the columns hidden that are `window` or more positions back."""
-    if window is None:
-        return tile.mask
-    common = plan.positions[: plan.shared if tile.start >= plan.shared else 0]
-    columns = torch.cat([torch.arange(cached), common, plan.positions[tile.first : tile.stop]])
-    hidden = plan.positions[tile.start : tile.stop, None] - columns >= window
-    if not hidden.any():
-        return tile.mask
-    mask = torch.zeros(hidden.shape)
-    mask[:, -tile.mask.shape[1] :] = tile.mask
-    return mask.masked_fill_(hidden, float("-inf"))
-
-
-Cached = tuple[Tensor, Tensor] | None
-
-
-def _columns(rows: Tensor, cached: Tensor | None, plan: Plan, tile: Tile) -> Tensor:
-    """What the tile's queries look at, in order: cached, shared, own. [K, T, D] -> [K, W, D]."""
-    parts = [] if cached is None else [cached]
-    if 0 < plan.shared <= tile.start:
-        parts.append(rows[:, : plan.shared])
-    parts.append(rows[:, tile.first : tile.stop])
-    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
-
-
-def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    cached: Cached,
-    plan: Plan,
-    masks: list[Tensor],
-    scaling: float,
-    softcap: float | None = None,
-) -> tuple[Tensor, list[Tensor]]:
-    """Attention tile by tile: the output [T, H, D] and each tile's probabilities [K, G n, W]. Differentiable."""
-    heads, groups = query.shape[0], key.shape[0]
-    outputs, probabilities = [], []
-    for tile, mask in zip(plan.tiles, masks, strict=True):
-        rows = tile.stop - tile.start
-        keys = _columns(key, cached[0] if cached else None, plan, tile)
-        values = _columns(value, cached[1] if cached else None, plan, tile)
-        asked = (query[:, tile.start : tile.stop] * scaling).reshape(groups, -1, query.shape[-1])
-        scores = torch.bmm(asked, keys.transpose(1, 2))
-        if softcap is not None:
-            scores = torch.tanh(scores / softcap) * softcap
-        scores.view(heads, rows, -1)[..., -mask.shape[1] :].add_(mask)
-        weights = torch.softmax(scores, -1)
-        outputs.append(torch.bmm(weights, values).view(heads, rows, -1).transpose(0, 1))
-        probabilities.append(weights)
-    return torch.cat(outputs), probabilities
-
-
-class _TiledAttention(torch.autograd.Function):
-    """`_attend` with its backward written out: it reuses the probabilities and adds into one gradient a tensor."""
-
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, cached: Cached, plan: Plan, masks: Any, scaling: float
-    ) -> Tensor:
-        output, probabilities = _attend(query, key, value, cached, plan, masks, scaling)
-        if any(ctx.needs_input_grad):
-            ctx.save_for_backward(query, key, value, *probabilities)
-            ctx.cached, ctx.plan, ctx.scaling = cached, plan, scaling
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        query, key, value, *probabilities = ctx.saved_tensors
-        plan, cached, groups = ctx.plan, ctx.cached, key.shape[0]
-        d_query, d_key, d_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for tile, weights in zip(plan.tiles, probabilities, strict=True):
-            span = slice(tile.start, tile.stop)
-            keys = _columns(key, cached[0] if cached else None, plan, tile)
-            values = _columns(value, cached[1] if cached else None, plan, tile)
-            gradient = gradients[0][span].transpose(0, 1).reshape(groups, -1, value.shape[-1])
-            d_scores = torch.bmm(gradient, values.transpose(1, 2))
-            d_scores = torch._softmax_backward_data(d_scores, weights, -1, weights.dtype).mul_(ctx.scaling)
-            d_query[:, span] = torch.bmm(d_scores, keys).view(query.shape[0], -1, query.shape[-1])
-            asked = query[:, span].reshape(groups, -1, query.shape[-1])
-            _add_columns(d_key, d_scores, asked, plan, tile)
-            _add_columns(d_value, weights, gradient, plan, tile)
-        return d_query, d_key, d_value, None, None, None, None
-
-
-def _add_columns(total: Tensor, weights: Tensor, rows: Tensor, plan: Plan, tile: Tile) -> None:
-    """Add weights^T rows to the columns that are rows of the pack (the cached ones take no gradient)."""
-    own = tile.stop - tile.first
-    common = plan.shared if tile.start >= plan.shared else 0
-    added = torch.bmm(weights[..., weights.shape[-1] - own - common :].transpose(1, 2), rows)
-    if common:
-        total[:, :common] += added[:, :common]
-    total[:, tile.first : tile.stop] += added[:, common:]
-
-
 # ---- the network around it ------------------------------------------------------------------------------------------
 
 
 def use_own_attention(network: Any) -> None:
     """Switch a transformers network (or one wrapped by peft) to this attention. ModelError where it has its own."""
     network.set_attn_implementation(NAME)
-    if network.config.get_text_config()._attn_implementation != NAME:
+    if not has_own_attention(network):
         raise ModelError(f"{type(network).__name__} computes its attention by itself; {NAME!r} cannot replace it")
+
+
+def has_own_attention(network: Any) -> bool:
+    """Whether the network has been switched to this attention."""
+    return bool(network.config.get_text_config()._attn_implementation == NAME)
 
 
 def packed_forward(network: Any, ids: Tensor, positions: Tensor, attention: Attending) -> Tensor:
@@ -371,7 +145,7 @@ def packed_forward(network: Any, ids: Tensor, positions: Tensor, attention: Atte
 def head(network: Any, hidden: Tensor) -> Tensor:
     """Hidden states [..., hidden] to logits [..., vocabulary], with the scales and caps that architectures add.
 
-    `support.supports_own_attention` holds it against the network's own logits.
+    `supports_own_attention` holds it against the network's own logits.
     """
     logits: Tensor = network.get_output_embeddings()(hidden)
     config = network.config.get_text_config()
@@ -379,3 +153,133 @@ def head(network: Any, hidden: Tensor) -> Tensor:
     logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
     cap = getattr(config, "final_logit_softcapping", None)  # Gemma
     return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+# ---- is it right for this network? ----------------------------------------------------------------------------------
+
+
+_PREFIX = 5
+# A chain of three shared rows, then two branches; the first forks.
+_TREE = (-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 6, 10, 2, 12, 13, 14, 15)
+_SHARED = 3
+
+
+class _Witness:
+    """Passes attention on to `inner` and notes each layer's window."""
+
+    def __init__(self, inner: Packed) -> None:
+        self.inner = inner
+        self.windows: list[int | None] = []
+
+    def attend(self, layer_index: int, *call: Any) -> Tensor:
+        self.windows.append(call[4])
+        return self.inner.attend(layer_index, *call)
+
+
+def supports_own_attention(network: Any) -> bool:
+    """Whether this attention and `head` reproduce the network's own logits; the network is left as it was.
+
+    First its structure (attention through transformers' interface, every layer once, windows as configured, rotary
+    angles that do not depend on the length), then its numbers: a small random tree after a cached prefix against the
+    same sequences run one by one.
+    """
+    config = network.config.get_text_config()
+    if not network._can_set_attn_implementation() or {"dynamic", "longrope"} & _rope_types(config):
+        return False
+    own = config._attn_implementation
+    plain = "sdpa" if own == NAME else own
+    was_training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        with torch.no_grad():
+            return _reproduces(network, config, plain)
+    except (ModelError, TypeError, AttributeError):  # a forward pass that this interface does not fit
+        return False
+    finally:
+        network.set_attn_implementation(own)
+        for module in was_training:
+            module.training = True
+
+
+def _rope_types(config: Any) -> set[str]:
+    """Every kind of rotary embedding in use; some models have one for each kind of layer."""
+    found = getattr(config, "rope_parameters", None) or {}
+    nested = [found, *(value for value in found.values() if isinstance(value, dict))]
+    return {str(kinds.get("rope_type")) for kinds in nested}
+
+
+def _reproduces(network: Any, config: Any, plain: str) -> bool:
+    device = network.get_input_embeddings().weight.device
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, config.vocab_size, (_PREFIX + len(_TREE),), generator=generator).to(device)
+    paths = _paths()
+    network.set_attn_implementation(plain)
+    reference = [network(input_ids=ids[None, path], use_cache=False).logits[0, _PREFIX:].float() for path in paths]
+    use_own_attention(network)
+    logits, windows = _probe(network, ids)
+    found = [logits[torch.tensor(path[_PREFIX:]) - _PREFIX] for path in paths]
+    if windows != _windows(config):
+        return False
+    error = max(
+        float((a - b).norm() / (b - b.mean(-1, keepdim=True)).norm()) for a, b in zip(found, reference, strict=True)
+    )
+    return error < {torch.float32: 1e-4, torch.float16: 1e-2}.get(network.dtype, 5e-2)
+
+
+def _paths() -> list[list[int]]:
+    """The token indices, prefix included, from the beginning to each leaf."""
+    paths = []
+    for leaf in sorted(set(range(len(_TREE))) - set(_TREE)):
+        path, row = [], leaf
+        while row >= 0:
+            path.append(row + _PREFIX)
+            row = _TREE[row]
+        paths.append([*range(_PREFIX), *reversed(path)])
+    return paths
+
+
+def _probe(network: Any, ids: Tensor) -> tuple[Tensor, list[int | None]]:
+    """The tree's logits [T, vocabulary] after a cached prefix, and the windows the layers asked for."""
+    chain = range(-1, _PREFIX - 1)
+    prefix = Packed(tree_plan(chain, range(_PREFIX)), capture=True)
+    packed_forward(network, ids[:_PREFIX], prefix.plan.positions.to(ids.device), prefix)
+    depths: list[int] = []
+    for parent in _TREE:
+        depths.append(depths[parent] + 1 if parent >= 0 else _PREFIX)
+    plan = tree_plan(_TREE, depths, shared=_SHARED, tile=4)
+    witness = _Witness(Packed(plan, prefix.extended()))
+    hidden = packed_forward(network, ids[_PREFIX:], plan.positions.to(ids.device), witness)
+    return head(network, hidden).float(), witness.windows
+
+
+def _windows(config: Any) -> list[int | None] | None:
+    """The window each layer should ask for; None where a layer is neither full nor sliding attention."""
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return [window] * config.num_hidden_layers
+    known = {"full_attention": None, "sliding_attention": window}
+    return [known[kind] for kind in kinds] if set(kinds) <= set(known) else None
+
+
+def fast_norms(network: Any) -> int:
+    """Let torch's fused RMSNorm do the work of every norm module that it reproduces; returns how many.
+
+    Held against the module itself on random input, so that Gemma's (1 + weight) is left alone.
+    """
+    changed = 0
+    for module in network.modules():
+        if not (type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon")):
+            continue
+        weight = module.weight
+        sample = torch.randn(4, weight.numel(), generator=torch.Generator().manual_seed(0)).to(weight)
+        close = 1e-5 if weight.dtype == torch.float32 else 1e-2  # a rounding or two
+        with torch.no_grad():
+            if torch.allclose(module(sample), _rms_norm(module, sample), rtol=close, atol=close):
+                module.forward = MethodType(_rms_norm, module)
+                changed += 1
+    return changed
+
+
+def _rms_norm(module: Any, hidden: Tensor) -> Tensor:
+    return torch.nn.functional.rms_norm(hidden, module.weight.shape, module.weight, module.variance_epsilon)

@@ -1,0 +1,5 @@
+"""`python -m opportune`."""
+
+from opportune.cli.main import main
+
+main()

@@ -1,0 +1,310 @@
+"""Training an arm: its methods one after the other, each at the learning rate that dev chooses; artefacts are kept.
+
+An artefact is keyed by the model's digest, the methods, the lessons' tokens and the seed: what has been trained once is
+loaded, by whichever arm, run or crash comes back to it, and charged as if it had been trained anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from opportune import evaluate
+from opportune.cost import Amount, Meter
+from opportune.evaluate import NoJournal
+from opportune.models.local import Local
+from opportune.models.pool import ModelPool
+from opportune.recipe import Arm
+from opportune.records import ArmRecord, CurvePoint, Facts, Trial
+from opportune.store import Store
+from opportune.training.loop import Evaluation, Settings, Step, total_steps, train
+from opportune.training.loss import lesson_loss
+from opportune.training.packing import TokenLesson
+from opportune.training.rates import PROBE, Choice, choose_rate
+from opportune.types import Example, Method, Metric, Progress, Task, digest
+
+DEV_EXAMPLES = 256  # enough to rank rates and epochs; a larger dev split would cost more than the training
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What an artefact took and came to; stored beside it."""
+
+    tuning: Amount
+    training: Amount
+    rate: float
+    at_edge: bool
+    trials: tuple[Trial, ...]
+    trainable: int
+    points: tuple[tuple[str, int, dict[str, float | None]], ...]  # (trial, step, values) of the learning curves
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A steered model ready to be asked, and what it took."""
+
+    model: Local
+    key: str
+    folder: Path
+    bills: tuple[Bill, ...]  # one per method of the chain
+
+    @property
+    def tuning(self) -> Amount:
+        """The whole cost of choosing learning rates."""
+        return sum((bill.tuning for bill in self.bills), Amount())
+
+    @property
+    def training(self) -> Amount:
+        """The steps of the chosen rates and their evaluations."""
+        return sum((bill.training for bill in self.bills), Amount())
+
+    def add_to(self, facts: Facts) -> Facts:
+        """The arm's facts with those of its training; of a chain, the last method's rate."""
+        last = self.bills[-1]
+        return replace(
+            facts,
+            trainable_parameters=last.trainable,
+            artefact=str(self.folder),
+            rate=last.rate,
+            rate_at_edge=any(bill.at_edge for bill in self.bills),
+            trials=tuple(trial for bill in self.bills for trial in bill.trials),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class School:
+    """What every method of a chain is taught with."""
+
+    arm: Arm
+    item: ArmRecord
+    task: Task
+    prepared: Any
+    metric: Metric
+    tell: Progress
+
+    def lessons(self, model: Local, examples: Sequence[Example]) -> list[TokenLesson]:
+        """The examples as lessons, in tokens."""
+        view = self.task.view()
+        taught = [lesson for e in examples for lesson in self.arm.strategy.teach(e, view, self.prepared)]
+        tokens = [model.tokenise_lesson(lesson) for lesson in taught]
+        return [TokenLesson(tuple(ids), start) for ids, start in tokens]
+
+    def dev(self) -> tuple[Example, ...]:
+        """The dev examples that rates and epochs are chosen on."""
+        return self.task.dev[:DEV_EXAMPLES]
+
+    def dev_score(self, model: Local) -> float:
+        """The task's metric on dev, asked by the strategy itself."""
+        view, dev = self.task.view(), self.dev()
+        outcomes = evaluate.evaluate(self.arm.strategy, view, self.prepared, dev, model, self.metric, NoJournal())
+        return self.metric.figure([o.answer.text if o.answer else None for o in outcomes], dev)
+
+
+def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
+    """Train the arm's methods, or load what they came to before; the curve goes to the store."""
+    arm, item = school.arm, school.item
+    assert arm.model is not None
+    model = pool.take(arm.model)
+    lessons, dev = school.lessons(model, school.task.train), school.lessons(model, school.dev())
+    key = _key(school, model, lessons, dev)
+    folder = store.folder / "artefacts" / key
+    if (folder / "artefact.json").exists():
+        trained = _loaded(folder, key, arm.methods, model)
+    else:
+        trained = _trained(school, model, lessons, dev, folder, key)
+    store.put_curve(
+        [
+            CurvePoint(item.run, item.hash, item.seed, trial, step, values)
+            for bill in trained.bills
+            for trial, step, values in bill.points
+        ]
+    )
+    return trained
+
+
+def load_artefact(folder: Path, methods: Sequence[Method], model: Local) -> Local:
+    """A base model with the artefact of a finished arm."""
+    network = model.network
+    for place, method in enumerate(methods):
+        network = method.load(network, folder / str(place))
+    return model.with_network(network)
+
+
+def _key(school: School, model: Local, lessons: Sequence[TokenLesson], dev: Sequence[TokenLesson]) -> str:
+    info = model.info
+    methods = [str(part) for part in school.arm.resolved.parts[:-1]]
+    taught = [[(lesson.ids, lesson.start) for lesson in some] for some in (lessons, dev)]
+    return digest([info.digest, info.dtype, info.device, methods, taught, school.item.seed])
+
+
+def _loaded(folder: Path, key: str, methods: Sequence[Method], model: Local) -> Trained:
+    bills = tuple(_read_bill(value) for value in json.loads((folder / "artefact.json").read_text()))
+    return Trained(load_artefact(folder, methods, model), key, folder, bills)
+
+
+def _trained(
+    school: School, model: Local, lessons: list[TokenLesson], dev: list[TokenLesson], folder: Path, key: str
+) -> Trained:
+    work, made, network, bills = folder.with_suffix(".work"), folder.with_suffix(".part"), model.network, list[Bill]()
+    shutil.rmtree(made, ignore_errors=True)
+    for place, method in enumerate(school.arm.methods):
+        network = method.attach(network, school.item.seed)
+        course = _Course(school, model, network, method, lessons, dev, work / str(place))
+        bills.append(course.run())
+        (made / str(place)).mkdir(parents=True)
+        method.save(network, made / str(place))
+    (made / "artefact.json").write_text(json.dumps([asdict(bill) for bill in bills]))
+    made.rename(folder)
+    shutil.rmtree(work, ignore_errors=True)
+    for weight in network.parameters():
+        weight.requires_grad_(False)
+    return Trained(model.with_network(network.eval()), key, folder, tuple(bills))
+
+
+class _Course:
+    """One method's training."""
+
+    def __init__(
+        self,
+        school: School,
+        model: Local,
+        network: Any,
+        method: Any,
+        lessons: list[TokenLesson],
+        dev: list[TokenLesson],
+        work: Path,
+    ) -> None:
+        self.school, self.model, self.network, self.method = school, model, network, method
+        self.lessons, self.dev, self.work = lessons, dev, work
+        self.settings = Settings(
+            rate=method.rate or 0.0, epochs=method.epochs, batch=method.batch, seed=school.item.seed
+        )
+        self.steps = total_steps(len(lessons), self.settings)
+        self.probe = max(1, round(PROBE * self.steps))
+        self.begun = 0
+
+    def run(self) -> Bill:
+        """Choose the rate where none is given, train to the end, leave the network with the best weights."""
+        with Meter() as tuning_meter:
+            choice = self._chosen()
+        settings = replace(self.settings, rate=choice.rate if choice else self.method.rate)
+        self.begun = 0 if choice is None else self.probe * (len(choice.trials) - 1)
+        with Meter() as meter:
+            done = train(
+                self.network,
+                self.lessons,
+                settings,
+                choice.folder if choice else self.work,
+                self._figures,
+                self._watch("training"),
+            )
+        return Bill(
+            tuning=_tuning(choice, tuning_meter.amount),
+            training=replace(_amount(done.steps, done.evaluations), peak_bytes=meter.amount.peak_bytes),
+            rate=settings.rate,
+            at_edge=choice.at_edge if choice else False,
+            trials=_trials(choice),
+            trainable=sum(weight.numel() for weight in self.network.parameters() if weight.requires_grad),
+            points=_points(choice, done.steps, done.evaluations),
+        )
+
+    def _chosen(self) -> Choice | None:
+        if self.method.rate is not None:
+            return None
+        return choose_rate(
+            self.network,
+            self.lessons,
+            self.settings,
+            self.method.grid,
+            self.work,
+            self._loss,
+            self._watch("choosing the rate"),
+        )
+
+    def _watch(self, stage: str) -> Callable[[Step], None]:
+        rates = 1 if self.method.rate is not None else len(self.method.grid)
+        total, first = self.steps + (rates - 1) * self.probe, self.begun
+        seen = [0]
+
+        def watch(step: Step) -> None:
+            seen[0] += 1
+            done = first + (step.step if stage == "training" else seen[0])
+            self.school.tell(stage, min(done, total), total)
+
+        return watch
+
+    def _loss(self) -> dict[str, float]:
+        began = time.perf_counter()
+        loss = lesson_loss(self.network, self.dev)
+        return {"loss": loss, "seconds": time.perf_counter() - began}
+
+    def _figures(self) -> dict[str, float]:
+        began = time.perf_counter()
+        figures = self._loss() | {"score": self.school.dev_score(self.model.with_network(self.network))}
+        return figures | {"seconds": time.perf_counter() - began}
+
+
+def _amount(steps: Sequence[Step], evaluations: Sequence[Evaluation] = ()) -> Amount:
+    evaluated = sum(evaluation.figures.get("seconds", 0.0) for evaluation in evaluations)
+    return Amount(
+        seconds=sum(step.seconds for step in steps) + evaluated,
+        tokens_in=sum(step.tokens for step in steps),
+        flops=sum(step.flops for step in steps),
+    )
+
+
+def _tuning(choice: Choice | None, metered: Amount) -> Amount:
+    """The probes of the rates not chosen, and the evaluations of all; the chosen probe belongs to the training."""
+    if choice is None:
+        return Amount()
+    others = [step for trial in choice.trials if trial.rate != choice.rate for step in trial.steps]
+    looks = [Evaluation(0, trial.figures) for trial in choice.trials]
+    return replace(_amount(others, looks), peak_bytes=metered.peak_bytes)
+
+
+def _trials(choice: Choice | None) -> tuple[Trial, ...]:
+    if choice is None:
+        return ()
+    return tuple(
+        Trial(
+            rate=trial.rate,
+            dev_score=None,
+            dev_loss=trial.figures.get("loss"),
+            steps=len(trial.steps),
+            stopped=trial.rate != choice.rate,
+        )
+        for trial in choice.trials
+    )
+
+
+def _points(
+    choice: Choice | None, steps: Sequence[Step], evaluations: Sequence[Evaluation]
+) -> tuple[tuple[str, int, dict[str, float | None]], ...]:
+    """Learning curves: the chosen training as "final", the probes of the other rates by their rate."""
+    curves = {"final": tuple(steps)}
+    if choice:
+        curves |= {f"rate={t.rate:g}": t.steps for t in choice.trials if t.rate != choice.rate}
+    values: dict[tuple[str, int], dict[str, float | None]] = {
+        (name, step.step): {"loss": step.loss, "rate": step.rate} for name, curve in curves.items() for step in curve
+    }
+    for evaluation in evaluations:
+        point = values.setdefault(("final", evaluation.step), {})
+        point |= {"dev_loss": evaluation.figures["loss"], "dev_score": evaluation.figures.get("score")}
+    return tuple((name, step, value) for (name, step), value in values.items())
+
+
+def _read_bill(value: dict[str, Any]) -> Bill:
+    return Bill(
+        tuning=Amount(**value["tuning"]),
+        training=Amount(**value["training"]),
+        rate=value["rate"],
+        at_edge=value["at_edge"],
+        trials=tuple(Trial(**trial) for trial in value["trials"]),
+        trainable=value["trainable"],
+        points=tuple((name, step, values) for name, step, values in value["points"]),
+    )

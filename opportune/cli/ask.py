@@ -1,0 +1,25 @@
+"""`opportune ask`: a finished run's recipe answers a new question; nothing is trained again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opportune.cli.compare import Runs
+
+RunName = Annotated[str, typer.Argument(help="A run, how its name begins, or 'latest'.")]
+RecipeName = Annotated[str, typer.Argument(help="A recipe of that run, as its table shows it.")]
+Text = Annotated[str, typer.Argument(help="The input to answer.")]
+
+
+def ask(run: RunName, recipe: RecipeName, text: Text, runs: Runs = Path("opportune-runs")) -> None:
+    """Answer TEXT with a finished run's RECIPE, its trained weights included."""
+    from opportune import api
+    from opportune.errors import OpportuneError
+
+    answer = api.ask(run, recipe, text, runs=runs)
+    if answer.text is None:
+        raise OpportuneError(f"no answer could be read from {answer.raw!r}")
+    typer.echo(answer.text)

@@ -1,0 +1,108 @@
+"""`opportune compare`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_TASK, _ARMS, _MODEL, _RUN = "The task", "What is tried", "The model", "The run"
+
+Data = Annotated[
+    str | None,
+    typer.Argument(help="JSONL, CSV, TSV or Parquet file, folder with train.* and test.*, or Hugging Face dataset. "
+                   "Without it: the bundled task support-desk."),
+]  # fmt: skip
+Input = Annotated[str | None, typer.Option(help="Column of the input, or a template over columns: '{title}\\n{body}'.")]
+Target = Annotated[str | None, typer.Option(help="Column of the target.")]
+Instruction = Annotated[str | None, typer.Option(help="What the model is told to do.")]
+Choices = Annotated[str | None, typer.Option(help="The closed set of answers, separated by commas.")]
+Kind_ = Annotated[str | None, typer.Option("--kind", help="choice or text, where what is inferred is wrong.")]
+Metric_ = Annotated[str | None, typer.Option("--metric", help="See `opportune list`.")]
+Limit = Annotated[str | None, typer.Option(help="At most this many examples: 500, or train=128,dev=60,test=150.")]
+Group = Annotated[str | None, typer.Option(help="Column whose groups never straddle a split.")]
+Try = Annotated[list[str] | None, typer.Option("--try", help="A recipe, such as k-shot:k=16. Repeatable.")]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", help="A Hugging Face folder, a .gguf file or a hub name. Repeatable.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Automatic by default.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16. Automatic by default.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Repeat every arm with this many seeds.")]
+Tolerance = Annotated[float, typer.Option(help="Points a cheaper arm may lose to the best and still be recommended.")]
+Price = Annotated[float | None, typer.Option("--machine-price", help="Dollars an hour of this machine.")]
+Runs = Annotated[Path, typer.Option(envvar="OPPORTUNE_RUNS", help="Folder of the runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def compare(
+    data: Data = None,
+    input: Input = None,
+    target: Target = None,
+    instruction: Instruction = None,
+    choices: Choices = None,
+    kind: Kind_ = None,
+    metric: Metric_ = None,
+    limit: Limit = None,
+    group: Group = None,
+    tries: Try = None,
+    models: Models = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    trust_remote_code: Trust = False,
+    seeds: Seeds = 1,
+    tolerance: Tolerance = 3.0,
+    machine_price: Price = None,
+    runs: Runs = Path("opportune-runs"),
+    as_json: Json = False,
+) -> None:
+    """Measure prompting and training on one task, on equal terms; recommend one.
+
+    The same command after an interruption goes on where it stopped.
+    """
+    from opportune import api
+    from opportune.cli.progress import LiveView
+
+    task = api.load_task(
+        data,
+        input=input,
+        target=target,
+        instruction=instruction,
+        choices=[choice.strip() for choice in choices.split(",")] if choices else None,
+        kind=kind,
+        metric=metric,
+        limit=limit,
+        group=group,
+    )
+    with LiveView() as view:
+        view.task(task)
+        comparison = api.compare(
+            task,
+            recipes=tries or (),
+            models=models or (),
+            device=device,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            seeds=seeds,
+            tolerance=tolerance / 100,
+            machine_price=machine_price,
+            runs=runs,
+            watcher=view,
+            source=data or "bundled",
+        )
+    show_comparison(comparison, as_json)
+
+
+def show_comparison(comparison: object, as_json: bool) -> None:
+    """The table, the recommendation and the report's path; or the JSON object alone."""
+    import json
+
+    from opportune.comparison import Comparison, to_json
+    from opportune.report.table import print_table
+
+    assert isinstance(comparison, Comparison)
+    if as_json:
+        typer.echo(json.dumps(to_json(comparison), ensure_ascii=False))
+    else:
+        print_table(comparison)

@@ -1,0 +1,115 @@
+"""The live view on standard error: a bar for the arm at work, one line for each that is done, the time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from opportune.arm import Stage
+from opportune.records import ArmRecord, RunRecord
+from opportune.report.numbers import duration
+from opportune.types import Task
+
+
+class LiveView:
+    """Watches a run. Where standard error is no terminal, only the lines are printed, no bars."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.fields[arm]:<36.36}"),
+            TextColumn("{task.description:<24.24}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._bar = self._progress.add_task("", arm="", left="", visible=False)
+        self._expected: dict[tuple[str, int], float] = {}
+        self._spent: dict[tuple[str, int], float] = {}
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._progress.stop()
+
+    def task(self, task: Task) -> None:
+        """Say which task it is, what was inferred, and how it is split."""
+        labels = f", {len(task.choices)} labels" if task.choices else ""
+        self._say(
+            f"[bold]{task.name}[/]: {len(task.train)} train, {len(task.dev)} dev, {len(task.test)} test{labels}, "
+            f"{task.metric}"
+        )
+        for note in task.notes:
+            self._say(f"  {note}", markup=False)
+
+    def begin(self, run: RunRecord, arms: Sequence[ArmRecord]) -> None:
+        for model in run.config["models"]:
+            self._say(
+                f"  model {model['name']}: {model['parameters'] / 1e6:.0f}M parameters, {model['dtype']} on "
+                f"{model['device']}",
+                markup=False,
+            )
+        self._expected = {_key(arm): _predicted(arm) for arm in arms if arm.status != "done"}
+        done = len(arms) - len(self._expected)
+        resumed = f", {done} of them done before" if done else ""
+        expected = sum(self._expected.values())
+        estimate = f", about {duration(expected)} predicted" if expected else ""
+        self._say(f"  run {run.id}: {len(arms)} arms{resumed}{estimate}", markup=False)
+        self._began = time.monotonic()
+
+    def stage(self, arm: ArmRecord, stage: Stage) -> None:
+        if not self._spent or _key(arm) not in self._spent:
+            self._began, self._spent[_key(arm)] = time.monotonic(), 0.0
+        self._progress.update(
+            self._bar,
+            arm=_label(arm),
+            description=stage.name,
+            completed=stage.done,
+            total=stage.total,
+            left=self._left(arm),
+            visible=True,
+        )
+
+    def end(self, arm: ArmRecord) -> None:
+        self._spent[_key(arm)] = time.monotonic() - self._began
+        self._began = time.monotonic()
+        outcome = "done" if arm.status == "done" else f"FAILED: {arm.reason}"
+        seconds = arm.measured.total().seconds or 0.0
+        self._progress.update(self._bar, visible=False)
+        self._say(f"  {_label(arm):<36} {outcome} ({duration(seconds)} on its own); {self._left(arm)}", markup=False)
+
+    def _left(self, current: ArmRecord) -> str:
+        """What the predictions leave, corrected by how wrong they have been so far."""
+        finished = {key for key, spent in self._spent.items() if spent}
+        predicted = sum(self._expected.get(key, 0.0) for key in finished)
+        factor = sum(self._spent[key] for key in finished) / predicted if predicted else 1.0
+        waiting = sum(value for key, value in self._expected.items() if key not in finished) * factor
+        under_way = 0.0 if _key(current) in finished else time.monotonic() - self._began
+        left = max(0.0, waiting - under_way)
+        return f"about {duration(left)} left" if left else "nearly done"
+
+    def _say(self, text: str, *, markup: bool = True) -> None:
+        self._console.print(text, markup=markup, highlight=False, soft_wrap=True)
+
+
+def _key(arm: ArmRecord) -> tuple[str, int]:
+    return arm.hash, arm.seed
+
+
+def _label(arm: ArmRecord) -> str:
+    return arm.recipe + (f" (seed {arm.seed})" if arm.seed else "")
+
+
+def _predicted(arm: ArmRecord) -> float:
+    return (arm.predicted.total().seconds or 0.0) if arm.predicted else 0.0

@@ -1,0 +1,195 @@
+"""Batched decoding over the prefix cache: answers are written side by side, one row of B tokens a step.
+
+The prompts of a group are read as one token tree. Each answer then has its own keys and values in a static buffer,
+while those of the common prefix are there once for all (as in Hydragen, Juravsky et al. 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from opportune.inference.attention import Prefix, packed_forward
+from opportune.inference.decoding import Request, Sample, Writer, choose
+from opportune.inference.engine import Engine
+from opportune.inference.tree import Item, packs, plant
+
+_ROWS = 64
+_CELLS = 16_384  # tokens of own keys and values in a group's buffers, most of the memory that decoding takes
+
+
+def groups(requests: Sequence[Request], depth: int) -> list[list[Request]]:
+    """Requests to decode together, of like length: at most 64 rows (one request's samples stay together) and buffers
+    within bounds. Depends on the requests alone."""
+    result: list[list[Request]] = []
+    rows = 0
+    for request in sorted(requests, key=lambda each: (-each.tokens(depth), each.index)):
+        width = (result[-1][0] if result else request).tokens(depth)
+        if not result or rows + request.rows > min(_ROWS, _CELLS // width):
+            result.append([])
+            rows = 0
+        result[-1].append(request)
+        rows += request.rows
+    return result
+
+
+def generate(engine: Engine, group: Sequence[Request], prefix: Prefix | None, tokenizer: Any) -> list[list[Sample]]:
+    """The samples of each request of a group."""
+    writers = [[Writer(request, n, tokenizer) for n in range(request.rows)] for request in group]
+    depth = prefix.length if prefix else 0
+    batch = _Batch(prefix, max(request.tokens(depth) for request in group), [w for ws in writers for w in ws])
+    _read_prompts(engine, group, prefix, batch)
+    while batch.live:
+        ids = torch.tensor([writer.written[-1] for writer in batch.live], device=engine.device)
+        hidden = packed_forward(engine.network, ids, batch.positions().to(engine.device), batch)
+        batch.advance(choose(engine.logits(hidden), batch.live))
+    return [_samples(request, rows) for request, rows in zip(group, writers, strict=True)]
+
+
+def generate_plainly(engine: Engine, request: Request, tokenizer: Any) -> list[Sample]:
+    """The samples of one request, one after another, as any causal network can. Networks without transformers' usual
+    cache, and those that add virtual tokens to whatever they are fed, read everything again at every step."""
+    writers = [Writer(request, n, tokenizer) for n in range(request.rows)]
+    cached = isinstance(engine.network, PreTrainedModel)
+    for writer in writers:
+        past = None
+        while not writer.done:
+            fed = [*request.ids, *writer.written] if past is None else writer.written[-1:]
+            ids = torch.tensor([fed], device=engine.device)
+            output = engine.network(input_ids=ids, use_cache=cached, **({"past_key_values": past} if past else {}))
+            past = getattr(output, "past_key_values", None) if cached else None
+            writer.write(choose(output.logits[:, -1].float(), [writer])[0])
+    return _samples(request, writers)
+
+
+def _samples(request: Request, writers: Sequence[Writer]) -> list[Sample]:
+    samples = [writer.sample() for writer in writers]
+    return samples if request.temperature > 0 else samples * request.samples
+
+
+def _read_prompts(engine: Engine, group: Sequence[Request], prefix: Prefix | None, batch: _Batch) -> None:
+    """Run the group's prompts as token trees; fill the buffers and choose each row's first token."""
+    depth = prefix.length if prefix else 0
+    first: dict[int, list[int]] = {}
+    row = 0
+    for n, request in enumerate(group):
+        first[n] = list(range(row, row + request.rows))
+        row += request.rows
+    tokens = [0] * row
+    for pack in packs([Item(n, request.ids) for n, request in enumerate(group)], depth, engine.budget):
+        tree = plant([item.trunk[depth:] for item in pack], depth)
+        hidden, attention = engine.forward(tree, prefix, capture=True)
+        logits = engine.logits(hidden[[path[-1] for path in tree.paths]])
+        for n, (item, path) in enumerate(zip(pack, tree.paths, strict=True)):
+            slots = first[item.index]
+            batch.fill(slots, attention.keys, attention.values, path)
+            chosen = choose(logits[n].expand(len(slots), -1), [batch.live[slot] for slot in slots])
+            for slot, token in zip(slots, chosen, strict=True):
+                tokens[slot] = token
+    batch.start(tokens)
+
+
+class _Batch:
+    """The attention of answers being written: row b sees the common prefix and its own tokens.
+
+    Live rows fill the front of the buffers; a finished row's place is taken by the last one.
+    """
+
+    def __init__(self, prefix: Prefix | None, width: int, writers: Sequence[Writer]) -> None:
+        self.live = list(writers)
+        self._prefix, self._width = prefix, width
+        self._depth = prefix.length if prefix else 0
+        self._lengths = torch.zeros(len(writers), dtype=torch.long)
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self._masks: dict[int | None, Tensor] = {}
+
+    def positions(self) -> Tensor:
+        """The position of each live row's next token."""
+        return self._lengths[: len(self.live)] + self._depth
+
+    def fill(self, slots: Sequence[int], keys: Sequence[Tensor], values: Sequence[Tensor], path: Sequence[int]) -> None:
+        """Put a prompt's keys and values, rows `path` of a pass, into the buffers of its samples."""
+        if not self._keys:
+            self._keys = [self._buffer(layer) for layer in keys]
+            self._values = [self._buffer(layer) for layer in values]
+        rows = torch.tensor(path, device=keys[0].device)
+        for buffers, layers in ((self._keys, keys), (self._values, values)):
+            for buffer, layer in zip(buffers, layers, strict=True):
+                buffer[slots[0] : slots[-1] + 1, :, : len(path)] = layer[:, rows]
+        self._lengths[slots[0] : slots[-1] + 1] = len(path)
+
+    def _buffer(self, layer: Tensor) -> Tensor:
+        return layer.new_empty(len(self.live), layer.shape[0], self._width, layer.shape[2])
+
+    def start(self, tokens: Sequence[int]) -> None:
+        """Write each row's first token, whose keys and values are not there yet."""
+        self._write(tokens)
+
+    def advance(self, tokens: Sequence[int]) -> None:
+        """After a pass: the tokens fed are in the buffers, and each row has its next one."""
+        self._lengths[: len(self.live)] += 1
+        self._write(tokens)
+
+    def _write(self, tokens: Sequence[int]) -> None:
+        self._masks.clear()
+        for writer, token in zip(self.live, tokens, strict=True):
+            writer.write(token)
+        for row in reversed(range(len(self.live))):
+            if self.live[row].done:
+                self._drop(row)
+
+    def _drop(self, row: int) -> None:
+        last = len(self.live) - 1
+        if row != last:
+            length = int(self._lengths[last])
+            for buffer in (*self._keys, *self._values):
+                buffer[row, :, :length] = buffer[last, :, :length]
+            self._lengths[row] = self._lengths[last]
+            self.live[row] = self.live[last]
+        self.live.pop()
+
+    def attend(
+        self,
+        layer_index: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> Tensor:
+        """One step of one layer, as `attention.Attending` says; T is the number of live rows."""
+        heads, rows, size = query.shape
+        lengths = self._lengths[:rows]
+        top = int(lengths.max()) + 1
+        keys, values = self._keys[layer_index][:rows, :, :top], self._values[layer_index][:rows, :, :top]
+        at = torch.arange(rows)
+        keys[at, :, lengths], values[at, :, lengths] = key.transpose(0, 1), value.transpose(0, 1)
+        asked = (query * scaling).view(key.shape[0], -1, rows, size).permute(2, 0, 1, 3)  # [B, K, G, D]
+        scores = torch.matmul(asked, keys.transpose(2, 3))
+        if self._prefix:
+            common = torch.einsum("bkgd,kpd->bkgp", asked, self._prefix.keys[layer_index])
+            scores = torch.cat([common, scores], -1)
+        if softcap is not None:
+            scores = torch.tanh(scores / softcap) * softcap
+        weights = (scores + self._mask(window, top, scores)).float().softmax(-1).to(value.dtype)
+        output = torch.matmul(weights[..., self._depth :], values)
+        if self._prefix:
+            common_values = self._prefix.values[layer_index]
+            output = output + torch.einsum("bkgp,kpd->bkgd", weights[..., : self._depth], common_values)
+        return output.reshape(rows, heads, -1)
+
+    def _mask(self, window: int | None, top: int, like: Tensor) -> Tensor:
+        """0 or -inf over the prefix's and the own tokens, [rows, 1, 1, depth + top]."""
+        if window not in self._masks:
+            rows = self.positions()[:, None]
+            columns = torch.arange(self._depth + top)
+            hidden = columns > rows if window is None else (columns > rows) | (rows - columns >= window)
+            mask = torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
+            self._masks[window] = mask[:, None, None].to(like)
+        return self._masks[window]

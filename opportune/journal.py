@@ -1,0 +1,110 @@
+"""The journal of one arm: every call goes to the store as it is answered, and comes from there after a crash.
+
+A call that another arm of the run has already made on the same model is copied, not made again; the copy keeps the
+usage that was measured, so that each arm is charged as if it had run alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from opportune.cost import Amount
+from opportune.evaluate import Call
+from opportune.records import CallRecord
+from opportune.store import Store
+from opportune.types import Completion, Usage, digest
+
+
+@dataclass(frozen=True, slots=True)
+class StoreJournal:
+    """Calls of one arm, seed and stage; `model_key` identifies the weights that answer."""
+
+    store: Store
+    run: str
+    hash: str
+    seed: int
+    stage: str
+    model_key: str
+
+    def known(self, calls: Sequence[Call]) -> Mapping[int, Completion]:
+        """Answers of this arm from before, and of other arms that asked the same; failed calls are asked again."""
+        if not calls:
+            return {}
+        keys = [self._key(call) for call in calls]
+        mine = {
+            (record.example, record.round, record.position): record
+            for record in self.store.calls(self.run, self.hash, self.seed, self.stage)
+            if record.error is None
+        }
+        found: dict[int, Completion] = {}
+        for index, (call, key) in enumerate(zip(calls, keys, strict=True)):
+            record = mine.get((call.conversation, call.round, call.position))
+            if record is not None and record.key == key:
+                found[index] = _completion(record)
+        return found | self._shared(calls, {i: key for i, key in enumerate(keys) if i not in found})
+
+    def _shared(self, calls: Sequence[Call], keys: Mapping[int, str]) -> dict[int, Completion]:
+        others = self.store.find_calls(self.run, sorted(set(keys.values()))) if keys else {}
+        found = {index: _completion(others[key]) for index, key in keys.items() if key in others}
+        self._write([(calls[index], completion) for index, completion in found.items()], shared=True)
+        return found
+
+    def record(self, answered: Sequence[tuple[Call, Completion]]) -> None:
+        """Write answers in one transaction."""
+        self._write(answered, shared=False)
+
+    def _write(self, answered: Sequence[tuple[Call, Completion]], *, shared: bool) -> None:
+        if answered:
+            self.store.put_calls([self._record(call, completion, shared) for call, completion in answered])
+
+    def _key(self, call: Call) -> str:
+        return digest([self.model_key, asdict(call.prompt)])
+
+    def _record(self, call: Call, completion: Completion, shared: bool) -> CallRecord:
+        usage = completion.usage
+        return CallRecord(
+            run=self.run,
+            hash=self.hash,
+            seed=self.seed,
+            stage=self.stage,
+            example=call.conversation,
+            round=call.round,
+            position=call.position,
+            key=self._key(call),
+            prompt=completion.prompt,
+            choices=call.prompt.choices,
+            texts=completion.texts,
+            scores=completion.scores,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+            seconds=usage.seconds,
+            flops=usage.flops,
+            shots_dropped=completion.shots_dropped,
+            tokens_cut=completion.tokens_cut,
+            error=completion.error,
+            shared=shared,
+        )
+
+
+def _completion(record: CallRecord) -> Completion:
+    return Completion(
+        prompt=record.prompt,
+        texts=record.texts,
+        scores=record.scores,
+        usage=Usage(record.tokens_in, record.tokens_out, 1, record.seconds, record.flops),
+        shots_dropped=record.shots_dropped,
+        tokens_cut=record.tokens_cut,
+        error=record.error,
+    )
+
+
+def amount_of(calls: Sequence[CallRecord]) -> Amount:
+    """What these calls used together."""
+    return Amount(
+        seconds=sum(call.seconds for call in calls),
+        tokens_in=sum(call.tokens_in for call in calls),
+        tokens_out=sum(call.tokens_out for call in calls),
+        calls=len(calls),
+        flops=sum(call.flops for call in calls),
+    )

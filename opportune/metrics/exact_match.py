@@ -1,0 +1,28 @@
+"""Exact match of free text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from opportune.metrics._shared import mean_score, normalise
+from opportune.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class ExactMatch:
+    """1 when the whole answer is the target, whatever its case and spacing; punctuation and articles count."""
+
+    summary: ClassVar[str] = "share of answers equal to the target, but for case and spacing"
+    source: ClassVar[str] = "the usual definition"
+    binary: ClassVar[bool] = True
+    additive: ClassVar[bool] = True
+
+    def score(self, answer: str, example: Example) -> float:
+        """1 or 0."""
+        return float(normalise(answer) == normalise(example.target))
+
+    def figure(self, answers: Sequence[str | None], examples: Sequence[Example]) -> float:
+        """The mean of the scores."""
+        return mean_score(self, answers, examples)

@@ -1,0 +1,50 @@
+"""Numeric match: whether the last number of the answer is the target's."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from opportune.metrics._shared import mean_score
+from opportune.types import Example
+
+# A sign only where no word or number ends before it ("3-5" holds 3 and 5); commas only between groups of three digits.
+_NUMBER = re.compile(
+    r"(?:(?<![\w.)])[-−+])?[$€£]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII
+)
+_RELATIVE_TOLERANCE = 1e-6
+_ABSOLUTE_TOLERANCE = 1e-9  # for a target of zero
+
+
+@dataclass(frozen=True, slots=True)
+class NumericMatch:
+    """1 when the last number in the answer equals the last number in the target within one part in a million.
+
+    Reads 1,000, $3.50, 12 %, -4 and 2e5; signs of currency and percent are dropped, not converted. A target without a
+    number is never matched.
+    """
+
+    summary: ClassVar[str] = "share of answers whose last number is the target's"
+    source: ClassVar[str] = "as in GSM8K evaluations (Cobbe et al. 2021)"
+    binary: ClassVar[bool] = True
+    additive: ClassVar[bool] = True
+
+    def score(self, answer: str, example: Example) -> float:
+        """1 or 0."""
+        found, wanted = last_number(answer), last_number(example.target)
+        if found is None or wanted is None:
+            return 0.0
+        return float(math.isclose(found, wanted, rel_tol=_RELATIVE_TOLERANCE, abs_tol=_ABSOLUTE_TOLERANCE))
+
+    def figure(self, answers: Sequence[str | None], examples: Sequence[Example]) -> float:
+        """The mean of the scores."""
+        return mean_score(self, answers, examples)
+
+
+def last_number(text: str) -> float | None:
+    """The last number in a text, None when there is none."""
+    numbers = _NUMBER.findall(text)
+    return float(re.sub(r"[$€£,]", "", numbers[-1]).replace("−", "-")) if numbers else None

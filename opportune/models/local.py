@@ -1,0 +1,196 @@
+"""A local checkpoint, asked through the token tree where its attention allows it and plainly where it does not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from opportune.inference.attention import Prefix
+from opportune.inference.decoding import Request, Sample
+from opportune.inference.engine import Engine
+from opportune.inference.generation import generate, generate_plainly, groups
+from opportune.inference.prompts import Prepared, Preparer
+from opportune.inference.ranking import rank, rank_plainly
+from opportune.inference.tree import Item, common_prefix, packs
+from opportune.types import Completion, Lesson, ModelInfo, Prompt, Usage
+
+_Run = Callable[[], Sequence[list[float]] | Sequence[list[Sample]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Prompts that are computed together, the tokens of each by which the bill is shared, and how: `run` gives each
+    one's scores or samples."""
+
+    members: list[Prepared]
+    tokens: list[int]
+    run: _Run
+
+
+class _Bill:
+    """Seconds and FLOPs of a block in which a network is asked: in evaluation mode, without gradients."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.seconds, self.flops = 0.0, 0.0
+        self._engine = engine
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        training = [module for module in self._engine.network.modules() if module.training]
+        began, flops = time.perf_counter(), self._engine.flops
+        self._engine.network.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module in training:
+                module.training = True
+            self.seconds += time.perf_counter() - began
+            self.flops += self._engine.flops - flops
+
+
+class Local:
+    """A transformers network and its tokenizer as a Model. The network's weights must not change during its life."""
+
+    def __init__(self, network: Any, tokenizer: Any, info: ModelInfo) -> None:
+        self.network, self.tokenizer, self.info = network, tokenizer, info
+        config = network.config.get_text_config()
+        self._preparer = Preparer(tokenizer, getattr(config, "max_position_embeddings", None))
+        self._engine = Engine(network)
+
+    def with_network(self, network: Any) -> Local:
+        """The same tokenizer and name with another network: one that was trained or steered since."""
+        return Local(network, self.tokenizer, self.info)
+
+    def complete(self, prompts: Sequence[Prompt], known: Mapping[int, Completion]) -> Iterator[tuple[int, Completion]]:
+        """Answer all prompts but the known ones, a pack or a decoding group at a time. See types.Model.
+
+        Seconds and FLOPs of a pack are shared out by tokens; what is done once for all (preparing the prompts, reading
+        the common prefix) is on the first answer. Raises ModelError for a prompt that cannot fit the context.
+        """
+        if len(known) >= len(prompts):
+            return
+        once = _Bill(self._engine)
+        with once.open():
+            works = self._works(self._preparer.prepare(prompts))
+        for work in works:
+            if all(each.index in known for each in work.members):
+                continue
+            bill = _Bill(self._engine)
+            with bill.open():
+                results = work.run()
+            total = sum(work.tokens)
+            for each, tokens, result in zip(work.members, work.tokens, results, strict=True):
+                if each.index not in known:
+                    share = tokens / total
+                    seconds, flops = once.seconds + share * bill.seconds, once.flops + share * bill.flops
+                    once = _Bill(self._engine)
+                    yield each.index, _completion(each, result, seconds, flops)
+
+    def latencies(self, prompts: Sequence[Prompt]) -> list[float]:
+        """Seconds for each prompt asked alone, the prefix that they share being warm."""
+        with _Bill(self._engine).open():
+            prefixes = {kind: self._prefix(some) for kind, some in _by_kind(self._preparer.prepare(prompts)).items()}
+        seconds = []
+        for prompt in prompts:
+            bill = _Bill(self._engine)
+            with bill.open():
+                alone = self._preparer.prepare([prompt])
+                for work in self._pieces(alone, prefixes[prompt.choices is None]):
+                    work.run()
+            seconds.append(bill.seconds)
+        return seconds
+
+    def tokenise_lesson(self, lesson: Lesson) -> tuple[list[int], int]:
+        """A lesson's tokens, rendered as it will be asked: prompt, answer and what ends it; and the index of the first
+        one to learn."""
+        return self._preparer.lesson(lesson)
+
+    def _works(self, prepared: Sequence[Prepared]) -> list[_Work]:
+        return [work for some in _by_kind(prepared).values() for work in self._pieces(some, self._prefix(some))]
+
+    def _prefix(self, prepared: Sequence[Prepared]) -> Prefix | None:
+        if not self._engine.own:
+            return None
+        return self._engine.prefix(common_prefix([each.item for each in prepared], self._ends_line))
+
+    def _ends_line(self, token: int) -> bool:
+        return str(self.tokenizer.decode([token])).endswith("\n")
+
+    def _pieces(self, prepared: Sequence[Prepared], prefix: Prefix | None) -> list[_Work]:
+        """The pieces of work of prompts of one kind, asked after a prefix that all begin with."""
+        by_index = {each.index: each for each in prepared}
+        depth = prefix.length if prefix else 0
+
+        def work(part: Sequence[Item] | Sequence[Request], run: _Run) -> _Work:
+            return _Work([by_index[each.index] for each in part], [each.tokens(depth) for each in part], run)
+
+        if prepared[0].prompt.choices is None:
+            requests = [self._request(each) for each in prepared]
+            teams = groups(requests, depth) if self._engine.own else [[request] for request in requests]
+            return [work(team, partial(self._write, team, prefix)) for team in teams]
+        items = [each.item for each in prepared]
+        heaps = packs(items, depth, self._engine.budget) if self._engine.own else [[item] for item in items]
+        return [work(heap, partial(self._rank, heap, prefix)) for heap in heaps]
+
+    def _rank(self, pack: Sequence[Item], prefix: Prefix | None) -> list[list[float]]:
+        return rank(self._engine, pack, prefix) if self._engine.own else [rank_plainly(self._engine, pack[0])]
+
+    def _write(self, group: Sequence[Request], prefix: Prefix | None) -> list[list[Sample]]:
+        if self._engine.own:
+            return generate(self._engine, group, prefix, self.tokenizer)
+        return [generate_plainly(self._engine, group[0], self.tokenizer)]
+
+    def _request(self, prepared: Prepared) -> Request:
+        prompt, rendered = prepared.prompt, prepared.rendered
+        return Request(
+            prepared.index,
+            prepared.item.trunk,
+            rendered.text,
+            rendered.before,
+            prompt.samples,
+            prompt.temperature,
+            prompt.max_tokens,
+            self._preparer.renderer.stops(prompt),
+            self._ends(rendered.chat),
+            prompt.seed,
+        )
+
+    def _ends(self, chat: bool) -> frozenset[int]:
+        """The tokens that end an answer: the model's own, and the turn's end in chat."""
+        settings = getattr(self.network, "generation_config", None)
+        own = getattr(settings, "eos_token_id", None)
+        listed = [own] if isinstance(own, int) else list(own or [])
+        ends = {*listed, self.tokenizer.eos_token_id} | ({self._preparer.renderer.turn_end()} if chat else set())
+        return frozenset(end for end in ends if end is not None)
+
+
+def _by_kind(prepared: Sequence[Prepared]) -> dict[bool, list[Prepared]]:
+    """Prompts to rank (False) and prompts to continue (True)."""
+    kinds: dict[bool, list[Prepared]] = {}
+    for each in prepared:
+        kinds.setdefault(each.prompt.choices is None, []).append(each)
+    return kinds
+
+
+def _completion(prepared: Prepared, result: Any, seconds: float, flops: float) -> Completion:
+    fitted, ranked = prepared.fitted, prepared.prompt.choices is not None
+    return Completion(
+        prompt=prepared.rendered.text,
+        texts=() if ranked else tuple(sample.text for sample in result),
+        scores=tuple(result) if ranked else None,
+        usage=Usage(
+            tokens_in=len(prepared.encoded.ids),
+            tokens_out=0 if ranked else sum(sample.tokens for sample in result),
+            seconds=seconds,
+            flops=flops,
+        ),
+        shots_dropped=fitted.shots_dropped,
+        tokens_cut=fitted.tokens_cut,
+    )

@@ -1,0 +1,66 @@
+"""One model in memory at a time: loaded when asked for, pristine whenever it is handed out as the base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from opportune.cost import Amount, Meter
+from opportune.errors import RecipeError
+from opportune.models.loading import load_model
+from opportune.models.local import Local
+from opportune.spec import ModelRef
+from opportune.types import ModelInfo
+
+_OPTIONS = {"device": str, "dtype": str, "trust": bool}
+
+
+@dataclass(slots=True)
+class ModelPool:
+    """Loads models by reference; `device`, `dtype` and `trust` hold for those that do not say otherwise."""
+
+    device: str | None = None
+    dtype: str | None = None
+    trust: bool = False
+    _held: tuple[ModelRef, Local] | None = None
+    _known: dict[str, tuple[ModelInfo, Amount]] = field(default_factory=dict)
+
+    def info(self, ref: ModelRef) -> ModelInfo:
+        """Which model it is; loads it the first time."""
+        if str(ref) not in self._known:
+            self.base(ref)
+        return self._known[str(ref)][0]
+
+    def loading(self, ref: ModelRef) -> Amount:
+        """What loading it cost the first time."""
+        self.info(ref)
+        return self._known[str(ref)][1]
+
+    def base(self, ref: ModelRef) -> Local:
+        """The model as it is on disk."""
+        if self._held is not None and self._held[0] == ref:
+            return self._held[1]
+        self.release()
+        with Meter() as meter:
+            model = load_model(ref.name, **self._arguments(ref))
+        self._held = (ref, model)
+        self._known.setdefault(str(ref), (model.info, meter.amount))
+        return model
+
+    def take(self, ref: ModelRef) -> Local:
+        """The model to be changed by training: the next `base` loads it anew."""
+        model = self.base(ref)
+        self._held = None
+        return model
+
+    def release(self) -> None:
+        """Forget the model in memory."""
+        self._held = None
+
+    def _arguments(self, ref: ModelRef) -> dict[str, Any]:
+        for name, value in ref.options.items():
+            if not isinstance(value, _OPTIONS.get(name, ())):
+                allowed = ", ".join(f"{key} ({kind.__name__})" for key, kind in _OPTIONS.items())
+                raise RecipeError(f"model {ref}: option {name}={value}; a model has {allowed}")
+        chosen = {"device": self.device, "dtype": self.dtype, "trust": self.trust} | dict(ref.options)
+        return {"device": chosen["device"], "dtype": chosen["dtype"], "trust_remote_code": chosen["trust"]}

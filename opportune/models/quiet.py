@@ -1,0 +1,27 @@
+"""How other libraries are kept from talking past us: their remarks silenced, their errors cut to a line."""
+
+from __future__ import annotations
+
+import logging
+
+
+def quiet() -> None:
+    """Turn off the progress bars and warnings of transformers and huggingface_hub, for the whole process.
+
+    Not undone afterwards: their later remarks (while generating, while saving) would land between the lines of a
+    live view just as well.
+    """
+    from huggingface_hub.utils import logging as hub_logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    hub_logging.set_verbosity(logging.ERROR)
+    disable_progress_bars()
+
+
+def first_line(error: Exception) -> str:
+    """The first line of another library's error, for a message of one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,223 @@
+"""What a run leaves behind: one frozen record per row of the store, and the shape of a run's configuration.
+
+Makers write these, readers (tables, report, statistics) read them; the two meet nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+
+from opportune.cost import Amount, Cost
+from opportune.types import Kind, Split, Status
+
+RunStatus = Literal["running", "finished"]
+ArmStatus = Literal["pending", "running", "done", "failed"]
+
+
+class TaskConfig(TypedDict):
+    """The task, as far as a reader needs it; its examples are stored apart."""
+
+    name: str
+    source: str
+    kind: Kind
+    instruction: str
+    metric: str
+    labels: list[str] | None
+    notes: list[str]
+
+
+class ModelConfig(TypedDict):
+    """One model of the run."""
+
+    name: str
+    path: str
+    parameters: int
+    digest: str
+    dtype: str
+    device: str
+
+
+class RunConfig(TypedDict):
+    """Everything that was decided before the run began."""
+
+    task: TaskConfig
+    models: list[ModelConfig]
+    seeds: list[int]
+    tolerance: float  # as a share: 3 points are 0.03
+    machine_price: float | None  # dollars per hour
+    versions: dict[str, str]
+    options: NotRequired[dict[str, Any]]  # the command's own arguments, to repeat it
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One comparison, begun or finished."""
+
+    id: str
+    key: str  # digest of everything that can change the results: the same key is the same run
+    created: str  # ISO 8601, UTC
+    name: str
+    config: RunConfig
+    status: RunStatus = "running"
+    comparison: dict[str, Any] | None = None  # the `--json` object of a finished run
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleRecord:
+    """One example of the run's task; all three splits are kept."""
+
+    run: str
+    split: Split
+    position: int
+    example: str  # its id
+    input: str
+    target: str
+    choices: tuple[str, ...] | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One learning rate tried on dev."""
+
+    rate: float
+    dev_score: float | None
+    dev_loss: float | None
+    steps: int
+    stopped: bool  # given up early as one of the poor rates
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds that a single question takes when it is asked alone."""
+
+    p50: float
+    p95: float
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known about an arm once it ran, beside its outcomes and its bill."""
+
+    questions: int | None = None  # how many questions the item `asking` of the bill covers; None: the test split
+    latency: Latency | None = None
+    saved: Amount | None = None  # what sharing with other arms saved; not part of the bill
+    dtype: str | None = None
+    shots_dropped: int = 0
+    tokens_cut: int = 0
+    trainable_parameters: int | None = None
+    artefact: str | None = None  # path of the trained weights
+    rate: float | None = None  # the learning rate chosen on dev
+    rate_at_edge: bool = False  # the best rate is the first or last of its grid
+    trials: tuple[Trial, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ArmRecord:
+    """One recipe under one seed."""
+
+    run: str
+    hash: str  # of the resolved recipe
+    seed: int
+    position: int  # the order in which the arms were asked for
+    recipe: str
+    model: str | None  # the model's name; None where the recipe needs none
+    resolved: dict[str, Any]  # every default filled in
+    status: ArmStatus = "pending"
+    reason: str | None = None  # why it failed
+    predicted: Cost | None = None
+    measured: Cost = field(default_factory=Cost)
+    facts: Facts = field(default_factory=Facts)
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One prompt and what came back."""
+
+    run: str
+    hash: str
+    seed: int
+    stage: str  # prepare, dev, test, tuning:...
+    example: str  # '' in prepare
+    round: int
+    position: int  # of the prompt in the round
+    key: str  # digest of model and prompt: equal keys have equal completions
+    prompt: str  # the exact text that was tokenised
+    choices: tuple[str, ...] | None = None
+    texts: tuple[str, ...] = ()
+    scores: tuple[float, ...] | None = None  # a log-probability per choice
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+    flops: float = 0.0
+    shots_dropped: int = 0
+    tokens_cut: int = 0
+    error: str | None = None
+    shared: bool = False  # copied from another arm that asked the same
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeRecord:
+    """One example under one recipe and seed."""
+
+    run: str
+    hash: str
+    seed: int
+    split: Split
+    example: str
+    answer: str | None
+    raw: str
+    status: Status
+    score: float | None  # None when failed
+    choice_scores: dict[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """One point of a learning curve."""
+
+    run: str
+    hash: str
+    seed: int
+    trial: str
+    step: int
+    values: dict[str, float | None]
+
+
+Record = TypeVar("Record", RunRecord, ExampleRecord, ArmRecord, CallRecord, OutcomeRecord, CurvePoint)
+
+
+def read_cost(value: Mapping[str, Any]) -> Cost:
+    """A bill from its JSON."""
+    return Cost(**{item.name: Amount(**value[item.name]) for item in fields(Cost)})
+
+
+def _read_facts(value: Mapping[str, Any]) -> Facts:
+    latency, saved = value["latency"], value["saved"]
+    return Facts(
+        **{
+            **value,
+            "latency": latency and Latency(**latency),
+            "saved": saved and Amount(**saved),
+            "trials": tuple(Trial(**trial) for trial in value["trials"]),
+        }
+    )
+
+
+# How a field comes back from its JSON, where that is not the value itself; None always stays None.
+_READERS: dict[str, Any] = {
+    "choices": tuple,
+    "texts": tuple,
+    "scores": tuple,
+    "predicted": read_cost,
+    "measured": read_cost,
+    "facts": _read_facts,
+}
+
+
+def from_row(kind: type[Record], row: Mapping[str, Any]) -> Record:
+    """The record of a stored row, given as column name -> value."""
+    values = {name: _READERS[name](v) if name in _READERS and v is not None else v for name, v in row.items()}
+    return kind(**values)

@@ -1,0 +1,219 @@
+"""From the outcomes of an arm to its score, and of two arms to their paired difference: which interval holds for what.
+
+| scores | interval of a score | interval of a paired difference | p |
+|---|---|---|---|
+| 0 or 1, one seed | Wilson | Tango | McNemar, exact |
+| 0 or 1, one seed, groups | Wilson, effective sample size | bootstrap over groups | bootstrap |
+| anything else | bootstrap over examples (or groups) and seeds | the same | bootstrap |
+
+A failed call has no score: it is left out of the figure, and an interval reaches from the low end with all failed calls
+counted wrong to the high end with all counted right. A p-value is the larger one of these two cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from opportune import statistics
+from opportune.records import ExampleRecord, OutcomeRecord
+from opportune.statistics import Floats, Integers, Interval
+from opportune.types import Example, Metric
+
+_FIGURE_RESAMPLES = 1000  # a figure that is no mean is computed anew for each
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One arm on one split: `scores` is seeds x examples, not a number where the call failed."""
+
+    examples: tuple[Example, ...]
+    answers: tuple[tuple[str | None, ...], ...]  # by seed
+    scores: Floats
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """Each example's group, an example without one being its own; None where no example has one."""
+        if all(example.group is None for example in self.examples):
+            return None
+        return tuple(f"of {e.id}" if e.group is None else f"group {e.group}" for e in self.examples)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A score and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The score of one arm less that of another on the same examples, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    discordant: float  # share of examples on which just one is right; else what gives the same standard error
+
+
+def example_of(record: ExampleRecord) -> Example:
+    """The example of a stored row."""
+    return Example(record.example, record.input, record.target, record.choices, None, record.group)
+
+
+def sample(outcomes: Sequence[OutcomeRecord], examples: Sequence[Example]) -> Sample | None:
+    """The outcomes of one arm, on the examples that every seed has answered so far; None when there are none."""
+    by_seed: dict[int, dict[str, OutcomeRecord]] = {}
+    for outcome in outcomes:
+        by_seed.setdefault(outcome.seed, {})[outcome.example] = outcome
+    rows = [by_seed[seed] for seed in sorted(by_seed)]
+    shared = tuple(example for example in examples if all(example.id in row for row in rows))
+    if not rows or not shared:
+        return None
+    found = [[row[example.id] for example in shared] for row in rows]
+    scores = [[np.nan if o.score is None else o.score for o in row] for row in found]
+    return Sample(shared, tuple(tuple(o.answer for o in row) for row in found), np.array(scores, dtype=np.float64))
+
+
+def figure(sample: Sample, metric: Metric) -> float | None:
+    """The metric's figure, averaged over seeds, failed calls left out; None when every call failed."""
+    values = [_seed_figure(sample, metric, seed, np.flatnonzero(~np.isnan(row))) for seed, row in _rows(sample)]
+    return float(np.mean(values)) if values else None
+
+
+def estimate(sample: Sample, metric: Metric) -> Estimate | None:
+    """The score of an arm with its interval; None when every call failed."""
+    if (value := figure(sample, metric)) is None:
+        return None
+    low = _interval(worst := _filled(sample, right=False), metric).low
+    high = _interval(worst if _complete(sample) else _filled(sample, right=True), metric).high
+    return Estimate(value, min(max(low, 0.0), value), max(min(high, 1.0), value))
+
+
+def difference(first: Sample, second: Sample, metric: Metric) -> Difference | None:
+    """`first` less `second` on the examples that both answered; None where there is no such example."""
+    first, second = _common(first, second)
+    both = np.flatnonzero(~(np.isnan(first.scores).any(axis=0) | np.isnan(second.scores).any(axis=0)))
+    if not both.size:
+        return None
+    value = _mean_figure(_take(first, both), metric) - _mean_figure(_take(second, both), metric)
+    worst = _paired(_filled(first, right=False), _filled(second, right=True), metric)
+    best = worst
+    if not (_complete(first) and _complete(second)):
+        best = _paired(_filled(first, right=True), _filled(second, right=False), metric)
+    p = max(worst.p, best.p) if worst.value * best.value > 0 or worst is best else 1.0
+    discordant = max(worst.discordant, best.discordant)
+    return Difference(value, min(worst.low, value), max(best.high, value), p, discordant)
+
+
+def recall(sample: Sample) -> Mapping[str, tuple[float | None, int]]:
+    """By target: the mean score of its examples over all seeds, and how many were scored."""
+    found: dict[str, list[float]] = {}
+    for _, row in _rows(sample, failed=True):
+        for example, score in zip(sample.examples, row, strict=True):
+            found.setdefault(example.target, []).extend([] if np.isnan(score) else [float(score)])
+    return {target: (sum(s) / len(s) if s else None, len(s)) for target, s in found.items()}
+
+
+def _rows(sample: Sample, failed: bool = False) -> list[tuple[int, Floats]]:
+    """Seeds by place with their scores; without those whose every call failed unless asked for."""
+    return [(seed, row) for seed, row in enumerate(sample.scores) if failed or not np.isnan(row).all()]
+
+
+def _complete(sample: Sample) -> bool:
+    return not np.isnan(sample.scores).any()
+
+
+def _seed_figure(sample: Sample, metric: Metric, seed: int, places: Integers) -> float:
+    if metric.additive:
+        return float(sample.scores[seed, places].mean())
+    answers, examples = sample.answers[seed], sample.examples
+    return metric.figure([answers[place] for place in places], [examples[place] for place in places])
+
+
+def _mean_figure(sample: Sample, metric: Metric) -> float:
+    everything = np.arange(len(sample.examples))
+    return float(np.mean([_seed_figure(sample, metric, seed, everything) for seed in range(len(sample.scores))]))
+
+
+def _filled(sample: Sample, right: bool) -> Sample:
+    """With failed calls counted as right or as wrong."""
+    failed = np.isnan(sample.scores)
+    targets = [example.target if right else None for example in sample.examples]
+    answers = [
+        tuple(target if gone else answer for target, gone, answer in zip(targets, row, given, strict=True))
+        for row, given in zip(failed, sample.answers, strict=True)
+    ]
+    return Sample(sample.examples, tuple(answers), np.where(failed, float(right), sample.scores))
+
+
+def _take(sample: Sample, places: Integers) -> Sample:
+    answers = tuple(tuple(row[place] for place in places) for row in sample.answers)
+    return Sample(tuple(sample.examples[place] for place in places), answers, sample.scores[:, places])
+
+
+def _common(first: Sample, second: Sample) -> tuple[Sample, Sample]:
+    """Both on the examples that both have, in the order of the first."""
+    ids = [example.id for example in second.examples]
+    if [example.id for example in first.examples] == ids:
+        return first, second
+    place = {name: number for number, name in enumerate(ids)}
+    mine = [number for number, example in enumerate(first.examples) if example.id in place]
+    theirs = [place[first.examples[number].id] for number in mine]
+    return _take(first, np.array(mine, dtype=np.int64)), _take(second, np.array(theirs, dtype=np.int64))
+
+
+def _single_shares(metric: Metric, *samples: Sample) -> bool:
+    return metric.binary and metric.additive and all(len(sample.scores) == 1 for sample in samples)
+
+
+def _interval(sample: Sample, metric: Metric) -> Interval:
+    scores, groups = sample.scores, sample.groups
+    if _single_shares(metric, sample):
+        if groups is None:
+            return statistics.wilson(float(scores.sum()), scores.size)
+        return statistics.clustered_share(scores[0], groups)
+    values = _resampled(sample, metric, len(scores))
+    if np.ptp(values) < 1e-12:  # all alike tells nothing of what was not seen: as for a share of that many examples
+        return statistics.wilson(float(values[0]) * _units(sample), _units(sample))
+    return statistics.percentiles(values, _units(sample))
+
+
+def _paired(first: Sample, second: Sample, metric: Metric) -> Difference:
+    """The difference of two arms without failed calls."""
+    value, count = _mean_figure(first, metric) - _mean_figure(second, metric), len(first.examples)
+    if _single_shares(metric, first, second) and first.groups is None:
+        gained = int(((first.scores > 0.5) & (second.scores < 0.5)).sum())
+        lost = int(((first.scores < 0.5) & (second.scores > 0.5)).sum())
+        between = statistics.paired_shares(gained, lost, count)
+        return Difference(value, between.low, between.high, statistics.mcnemar(gained, lost), (gained + lost) / count)
+    seeds, units = max(len(first.scores), len(second.scores)), _units(first)
+    values = _resampled(first, metric, seeds) - _resampled(second, metric, seeds)
+    if np.ptp(values) < 1e-12:
+        between = statistics.paired_shares(max(value, 0.0) * units, max(-value, 0.0) * units, units)
+        p = statistics.mcnemar(round(abs(value) * units), 0)
+        return Difference(value, between.low, between.high, p, abs(value))
+    between = statistics.percentiles(values, units)
+    low, high, p = max(between.low, -1.0), min(between.high, 1.0), statistics.bootstrap_p(values, units)
+    return Difference(value, low, high, p, count * float(values.var()) + value**2)
+
+
+def _units(sample: Sample) -> int:
+    groups = sample.groups
+    return len(sample.examples) if groups is None else len(set(groups))
+
+
+def _resampled(sample: Sample, metric: Metric, seeds: int) -> Floats:
+    """The figure in each of the resamples, which are the same for all arms on these examples."""
+    size = statistics.RESAMPLES if metric.additive else _FIGURE_RESAMPLES
+    draws = statistics.draw(len(sample.examples), seeds, sample.groups, size)
+    if metric.additive:
+        return statistics.resampled_means(sample.scores, draws)
+    return statistics.resampled_figures(
+        lambda seed, places: _seed_figure(sample, metric, seed, places), len(sample.scores), draws
+    )

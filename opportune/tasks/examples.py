@@ -1,0 +1,121 @@
+"""From rows to examples, each still knowing its place."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from opportune.errors import TaskError
+from opportune.tasks.columns import CHOICES, RATIONALE, Columns, text_of
+from opportune.tasks.tables import Row, Table, Tables
+from opportune.tasks.text_files import LONGEST_LINE
+from opportune.types import Example, Split, digest
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An example, and where it was read."""
+
+    example: Example
+    place: str
+
+
+Drafts = dict[Split, list[Draft]]
+
+
+def draft_examples(tables: Tables, columns: Columns) -> tuple[Drafts, tuple[str, ...]]:
+    """The examples of every given split, and what is to be told. Raises TaskError naming the place.
+
+    Rows without an input are left out and counted. An id is a digest of the example's content, so that it survives
+    another order, limit or split; repeats of one content are numbered.
+    """
+    seen: Counter[str] = Counter()
+    drafts: Drafts = {}
+    notes = []
+    for split, table in tables.items():
+        rows = [(row, _input(row, columns)) for row in table.rows]
+        empty = [row.place for row, text in rows if not text]
+        if len(empty) == len(rows):
+            raise TaskError(f"{table.source}: every row is empty" if rows else f"{table.source}: no rows")
+        if empty:
+            notes.append(f"{len(empty)} rows without input left out (first: {empty[0]})")
+        drafts[split] = [_draft(row, text, table, columns, seen) for row, text in rows if text]
+    return drafts, tuple(notes)
+
+
+def _input(row: Row, columns: Columns) -> str:
+    texts = {column: text_of(row.values.get(column), column, row.place) for column in columns.input.columns}
+    if not any(texts.values()):
+        return ""
+    text = columns.input.fill(texts).strip()
+    if len(text) > LONGEST_LINE:
+        raise TaskError(f"{row.place}: an input of {len(text) / 1e6:.1f} million characters; at most 10 are read")
+    return text
+
+
+def _draft(row: Row, text: str, table: Table, columns: Columns, seen: Counter[str]) -> Draft:
+    choices = _choices(row)
+    target = _target(row, table, columns, choices)
+    rationale = text_of(row.values.get(RATIONALE), RATIONALE, row.place) if RATIONALE != columns.target else ""
+    group = None
+    if columns.group is not None:
+        # An empty group is no group: the example stands alone.
+        group = text_of(row.values.get(columns.group), columns.group, row.place) or None
+    content = digest([text, target, choices])
+    seen[content] += 1
+    name = content if seen[content] == 1 else f"{content}-{seen[content]}"
+    return Draft(Example(name, text, target, choices, rationale or None, group), row.place)
+
+
+def _target(row: Row, table: Table, columns: Columns, choices: tuple[str, ...] | None) -> str:
+    target = text_of(row.values.get(columns.target), columns.target, row.place)
+    if not target:
+        raise TaskError(f"{row.place}: the target (column {columns.target!r}) is empty")
+    names = table.class_names.get(columns.target) or table.target_names
+    if names is not None:
+        return _named(target, names, row.place)
+    if choices is not None and target not in choices:
+        if not (target.isdecimal() and int(target) < len(choices)):
+            raise TaskError(f"{row.place}: the target {target!r} is not among the row's choices {_listed(choices)}")
+        return choices[int(target)]
+    return target
+
+
+def _named(target: str, names: dict[int, str] | Any, place: str) -> str:
+    if target in names.values():
+        return target
+    if target.isdecimal() and int(target) in names:
+        return str(names[int(target)])
+    raise TaskError(f"{place}: the label {target!r} has no name; named are {_listed(names.values())}")
+
+
+def _choices(row: Row) -> tuple[str, ...] | None:
+    """The row's own choices: a list, a list written as JSON, or texts between bars."""
+    value = row.values.get(CHOICES)
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        value = _split_choices(value)
+    if not isinstance(value, list | tuple):
+        raise TaskError(f"{row.place}: column {CHOICES!r} holds {type(value).__name__}, a list is expected")
+    choices = tuple(text_of(item, CHOICES, row.place) for item in value)
+    if len(choices) < 2 or not all(choices) or len(set(choices)) < len(choices):
+        raise TaskError(f"{row.place}: at least two different choices are expected, not {_listed(choices)}")
+    return choices
+
+
+def _split_choices(text: str) -> Any:
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            pass
+    return text.split("|")
+
+
+def _listed(items: Iterable[str]) -> str:
+    names = [repr(item) for item in items]
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -1,0 +1,165 @@
+"""What sort of answers a task asks for: one of some labels, or free text; and the metric that suits them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from opportune.errors import TaskError
+from opportune.tasks.examples import Draft, Drafts
+from opportune.types import Kind
+
+MOST_LABELS = 200  # inferred; more can be asked for with kind="choice"
+LONGEST_LABEL = 80  # characters
+MOST_NUMBERS = 10  # so many different numbers may be labels, such as stars; more are results to be computed
+_NUMBER = re.compile(r"[-−+]?[$€£]?(\d+|\d{1,3}(,\d{3})+)?(\.\d+)?\s*%?")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What is allowed as an answer and how it is scored."""
+
+    kind: Kind
+    choices: tuple[str, ...] | None  # shared by all examples
+    metric: str
+    notes: tuple[str, ...]
+
+
+def settle_answers(
+    drafts: Drafts, choices: Sequence[str] | None, kind: Kind | None, metric: str | None, names: Sequence[str] | None
+) -> Answers:
+    """The kind, the shared choices and the metric, each as given or else inferred from the train split.
+
+    Shared choices are, in this order: those given, those the data names (`names`), those that every row lists alike,
+    the labels of train, sorted.
+    """
+    own = {draft.example.choices for part in drafts.values() for draft in part}
+    if kind not in (None, "choice", "text"):
+        raise TaskError(f"the kind of task is 'choice' or 'text', not {kind!r}")
+    if kind == "text" and choices is not None:
+        raise TaskError("choices were given for a task of free text; leave out one of the two")
+    notes = []
+    if kind is None:
+        kind, reason = (
+            ("choice", "choices are given") if choices or names or own != {None} else infer_kind(drafts["train"])
+        )
+        notes.append(f"the answers are {'a choice among labels' if kind == 'choice' else 'free text'}: {reason}")
+    shared = _shared_choices(drafts["train"], choices, names, own) if kind == "choice" else None
+    if metric is None:
+        metric = "accuracy" if kind == "choice" else _text_metric(drafts["train"])
+        notes.append(f"the metric is {metric}")
+    if metric == "numeric-match":
+        _require_numbers(drafts)
+    if shared is not None and all(_is_number(choice) for choice in shared) and choices is None:
+        notes.append("the labels are numbers; a model does better with names (labels.json beside train)")
+    return Answers(kind, shared, metric, tuple(notes))
+
+
+def infer_kind(drafts: Sequence[Draft]) -> tuple[Kind, str]:
+    """Labels are few, short, and mostly seen more than once; all else is free text. With the reason in words."""
+    counts = Counter(draft.example.target for draft in drafts)
+    found = f"{len(counts)} different targets in {len(drafts)} examples"
+    longest = max(map(len, counts))
+    repeated = sum(count > 1 for count in counts.values())
+    if longest > LONGEST_LABEL:
+        return "text", f"the longest target has {longest} characters"
+    if len(counts) > MOST_LABELS or 2 * repeated < len(counts) or len(drafts) < 2 * len(counts):
+        return "text", found
+    if all(_is_number(target) for target in counts) and len(counts) > MOST_NUMBERS:
+        return "text", f"{found}, all numbers"
+    return "choice", found
+
+
+def settle_labels(drafts: Drafts, answers: Answers) -> tuple[Drafts, tuple[str, ...]]:
+    """Targets written as their choice is, where only case or spacing differ; a text task loses its rows' choices.
+
+    Raises TaskError for one label only, and, naming count and place, for a label that is not among the choices.
+    """
+    if answers.kind == "text":
+        return {split: [_with(draft, choices=None) for draft in part] for split, part in drafts.items()}, ()
+    if answers.choices is None:
+        for draft in (draft for part in drafts.values() for draft in part if draft.example.choices is None):
+            raise TaskError(f"{draft.place}: no choices, while other rows have some")
+        return drafts, ()
+    written = {_plain(choice): choice for choice in answers.choices}
+    _refuse_unknown(drafts, written)
+    settled = {
+        split: [_with(draft, target=written[_plain(draft.example.target)], choices=None) for draft in part]
+        for split, part in drafts.items()
+    }
+    labels = {draft.example.target for draft in settled["train"]}
+    if len(labels) == 1:
+        raise TaskError(f"every training example has the target {next(iter(labels))!r}: there is nothing to tell apart")
+    changed = {
+        old.example.target: new.example.target
+        for part, new_part in zip(drafts.values(), settled.values(), strict=True)
+        for old, new in zip(part, new_part, strict=True)
+        if old.example.target != new.example.target
+    }
+    return settled, tuple(f"the label {old!r} is read as {new!r}" for old, new in sorted(changed.items()))
+
+
+def _shared_choices(
+    train: Sequence[Draft],
+    choices: Sequence[str] | None,
+    names: Sequence[str] | None,
+    own: set[tuple[str, ...] | None],
+) -> tuple[str, ...] | None:
+    if choices is not None:
+        return _checked(tuple(choice.strip() for choice in choices))
+    if names is not None:
+        return _checked(tuple(sorted(names)))
+    if own != {None}:
+        return next(iter(own)) if len(own) == 1 else None
+    counts = Counter(draft.example.target for draft in train)
+    # The commonest way to write a label stands for all of them.
+    ways = {_plain(label): label for label, _ in reversed(counts.most_common())}
+    return tuple(sorted(ways.values()))
+
+
+def _checked(choices: tuple[str, ...]) -> tuple[str, ...]:
+    if len(choices) < 2 or not all(choices):
+        raise TaskError(f"at least two choices are expected, none empty, not {list(choices)}")
+    if len({_plain(choice) for choice in choices}) < len(choices):
+        raise TaskError(f"two of the choices differ in case or spacing only: {list(choices)}")
+    return choices
+
+
+def _refuse_unknown(drafts: Drafts, written: dict[str, str]) -> None:
+    for split, part in drafts.items():
+        strangers = [draft for draft in part if _plain(draft.example.target) not in written]
+        if strangers:
+            label = strangers[0].example.target
+            count = sum(draft.example.target == label for draft in strangers)
+            raise TaskError(
+                f"{strangers[0].place}: the label {label!r:.100} ({count} times in {split}) is not among the"
+                f" {len(written)} choices, which are the labels of train unless given; give --choices, correct the label,"
+                " or say --kind text if answers are free text"
+            )
+
+
+def _text_metric(drafts: Sequence[Draft]) -> str:
+    targets = [draft.example.target for draft in drafts]
+    if all(_is_number(target) for target in targets):
+        return "numeric-match"
+    return "exact-match" if all(len(target.split()) == 1 for target in targets) else "token-f1"
+
+
+def _require_numbers(drafts: Drafts) -> None:
+    for draft in (draft for part in drafts.values() for draft in part):
+        if not any(character.isdigit() for character in draft.example.target):
+            raise TaskError(f"{draft.place}: the target {draft.example.target!r:.60} holds no number for numeric-match")
+
+
+def _is_number(text: str) -> bool:
+    return any(character.isdigit() for character in text) and _NUMBER.fullmatch(text) is not None
+
+
+def _plain(label: str) -> str:
+    return " ".join(label.casefold().split())
+
+
+def _with(draft: Draft, **changes: object) -> Draft:
+    return replace(draft, example=replace(draft.example, **changes))  # type: ignore[arg-type]

@@ -1,0 +1,51 @@
+"""A training on disk: one safetensors file, replaced atomically, from which it continues bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def save(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
+    """Write tensors and JSON-like notes; a crash at any moment leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, beside, _packed(notes))
+    with beside.open("rb") as file:
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What was saved, on the CPU; None where there is nothing that can be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["notes"])  # noqa: SIM118
+    except (FileNotFoundError, SafetensorError, KeyError, ValueError):
+        return None
+
+
+def _packed(notes: dict[str, Any]) -> dict[str, str]:
+    return {"notes": json.dumps(notes)}
+
+
+def optimizer_tensors(optimizer: Any) -> dict[str, Tensor]:
+    """The optimiser's state under flat names."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer/{index}/{key}": value for index, values in state.items() for key, value in values.items()}
+
+
+def restore_optimizer(optimizer: Any, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer/"):
+            _, index, key = name.split("/")
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
