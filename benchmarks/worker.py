@@ -6,6 +6,7 @@ Needs the standard library only, so that it runs in the peers' environment as it
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import subprocess
@@ -73,10 +74,12 @@ def serve(jobs: dict[str, Callable[..., Any]]) -> None:
             answers.flush()
 
 
-def reset_peak() -> None:
-    """Begin a new high-water mark of this process's resident memory (Linux), after handing freed heap back."""
+def reset_peak() -> int:
+    """Begin a new high-water mark of this process's resident memory (Linux), freed heap handed back; what it is now."""
+    gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes()
 
 
 def peak_bytes() -> int:

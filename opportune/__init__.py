@@ -20,7 +20,7 @@ __all__ = ["Amount", "Comparison", "Cost", "Example", "OpportuneError", "Task", 
 
 _PLACES = {
     "Amount": "cost",
-    "Comparison": "comparison",
+    "Comparison": "rows",
     "Cost": "cost",
     "Example": "types",
     "OpportuneError": "errors",

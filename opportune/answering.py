@@ -1,19 +1,84 @@
-"""A finished run's arm, brought back to answer new questions: nothing is trained or picked again."""
+"""A finished run's arm, brought back to answer new questions: nothing is trained, picked or calibrated again."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opportune import evaluate
-from opportune.arm import prepare_key
-from opportune.errors import RecipeError
-from opportune.evaluate import NoJournal, converse
+from opportune import evaluate, methods, strategies
+from opportune.artefacts import load_artefact
+from opportune.errors import OpportuneError, RecipeError
+from opportune.evaluate import Journal, NoJournal
 from opportune.journal import StoreJournal
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
-from opportune.recipe import Arm, from_resolved
-from opportune.records import ArmRecord, RunRecord
+from opportune.options import build
+from opportune.records import ArmRecord, RunConfig
+from opportune.spec import ModelRef, Recipe, parse
 from opportune.store import Store
-from opportune.types import Answer, Example, Question, TaskView
+from opportune.types import Answer, Example, Question, Strategy, TaskView
+
+
+class Answerer:
+    """One arm of a stored run, ready to answer. Raises RecipeError for a recipe that the run has not finished."""
+
+    def __init__(self, store: Store, run: str, recipe: str) -> None:
+        record = store.latest_run() if run == "latest" else store.run(run)
+        arm = _find(store.arms(record.id), recipe, record.id)
+        resolved = parse(arm.resolved["recipe"])
+        self._strategy: Strategy = build(resolved.parts[-1], strategies.TABLE[resolved.parts[-1].name])
+        self._view = _view(store, record.id, record.config)
+        self._model = _model(arm, resolved, record.config)
+        self._prepared = self._prepare(store, arm)
+
+    def _prepare(self, store: Store, arm: ArmRecord) -> Any:
+        stage = "prepare-trained" if arm.facts.artefact else "prepare"
+        journal: Journal = NoJournal()
+        if self._model is not None:
+            key = Path(arm.facts.artefact).name if arm.facts.artefact else self._model.info.digest
+            journal = StoreJournal(store, arm.run, arm.hash, arm.seed, stage, key)
+        return evaluate.prepare(self._strategy, self._view, arm.seed, self._model, journal)
+
+    def __call__(self, text: str) -> Answer:
+        """Answer one input. Raises OpportuneError when a call fails."""
+        flow = self._strategy.ask(Question(text), self._view, self._prepared)
+        talk = evaluate.converse({"": flow}, self._model, NoJournal())[""]
+        if talk.result is None:
+            raise OpportuneError(f"the call failed: {talk.error}")
+        return talk.result
+
+
+def _find(arms: list[ArmRecord], recipe: str, run: str) -> ArmRecord:
+    named = [arm for arm in arms if recipe in (arm.recipe, arm.resolved["recipe"])]
+    done = [arm for arm in named if arm.status == "done"]
+    if not done:
+        known = ", ".join(dict.fromkeys(arm.recipe for arm in arms if arm.status == "done")) or "none"
+        state = f"is {named[0].status}" if named else "is not there"
+        raise RecipeError(f"run {run}: recipe {recipe!r} {state}; finished are: {known}")
+    return done[0]
+
+
+def _view(store: Store, run: str, config: RunConfig) -> TaskView:
+    task = config["task"]
+    train = tuple(
+        Example(record.example, record.input, record.target, record.choices, record.rationale, record.group)
+        for record in store.examples(run, "train")
+    )
+    labels = tuple(task["labels"]) if task["labels"] else None
+    return TaskView(task["name"], task["instruction"], task["kind"], labels, train)
+
+
+def _model(arm: ArmRecord, resolved: Recipe, config: RunConfig) -> Local | None:
+    if resolved.model is None:
+        return None
+    known = next(model for model in config["models"] if model["name"] == arm.model)
+    pool = ModelPool(trust=bool(config.get("options", {}).get("trust_remote_code")))
+    model = pool.base(ModelRef(known["path"], {"device": known["device"], "dtype": known["dtype"]}))
+    if model.info.digest != known["digest"]:
+        raise RecipeError(f"the model in {known['path']} is no longer the one that run {arm.run} measured")
+    if arm.facts.artefact is None:
+        return model
+    if not Path(arm.facts.artefact).exists():
+        raise RecipeError(f"the trained weights of {arm.recipe!r} are gone from {arm.facts.artefact}; run it again")
+    built = [build(part, methods.TABLE[part.name]) for part in resolved.parts[:-1]]
+    return load_artefact(Path(arm.facts.artefact), built, model)

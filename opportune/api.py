@@ -1,11 +1,11 @@
 """The Python face: everything the command line does, as calls.
 
-    from opportune import compare, load_task
+from opportune import ask, compare, load_task
 
-    task = load_task("tickets.csv", input="text", target="intent")
-    comparison = compare(task, recipes=["zero-shot", "lora:rank=8+zero-shot"])
-    comparison                       # a table in a notebook
-    ask(comparison.run, "lora:rank=8+zero-shot", "my card has not arrived")
+task = load_task("tickets.csv", input="text", target="intent")
+comparison = compare(task, recipes=["zero-shot", "lora:rank=8+zero-shot"])
+comparison                       # a table in a notebook
+ask("latest", "lora:rank=8+zero-shot", "my card has not arrived").text
 """
 
 from __future__ import annotations
@@ -13,16 +13,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from opportune import comparison as comparisons
-from opportune.answering import answer_with
-from opportune.comparison import Comparison
+from opportune.answering import Answerer
+from opportune.arm import Stage
+from opportune.comparison import of_run
+from opportune.records import ArmRecord, RunRecord
 from opportune.report.page import write_report
+from opportune.rows import Comparison
 from opportune.run import DEFAULT_MODEL, Settings, Watcher, run
+from opportune.schema import to_json
 from opportune.store import Store
 from opportune.tasks.load import load_task, task_from_records
 from opportune.types import Answer, Task
 
 __all__ = ["ask", "compare", "load_task", "report", "show", "task_from_records"]
+
+RUNS = "opportune-runs"
 
 
 def compare(
@@ -36,7 +41,7 @@ def compare(
     trust_remote_code: bool = False,
     tolerance: float = 0.03,
     machine_price: float | None = None,
-    runs: Path | str = "opportune-runs",
+    runs: Path | str = RUNS,
     watcher: Watcher | None = None,
     source: str = "",
 ) -> Comparison:
@@ -58,7 +63,48 @@ def compare(
     )
     with Store.open(settings.runs) as store:
         record = run(task or load_task(None), settings, store, watcher or _Unwatched(), source)
-        write_report(store, record.id, report_path(store, record.id))
-        result = comparisons.of_run(store, record.id)
-        store.finish_run(record.id, comparisons.to_json(result))
-        return result
+        store.finish_run(record.id, {})
+        write_report(store, record.id, _page(store, record.id))
+        comparison = of_run(store, record.id)
+        store.finish_run(record.id, to_json(comparison))
+        return comparison
+
+
+def show(name: str | None = None, *, runs: Path | str = RUNS) -> Comparison:
+    """A stored run, finished or not; the latest by default. Raises StoreError where there is none."""
+    with Store.open(runs, create=False) as store:
+        return of_run(store, _run_id(store, name))
+
+
+def report(name: str | None = None, *, runs: Path | str = RUNS) -> Path:
+    """Write a run's report.html anew; the latest by default."""
+    with Store.open(runs, create=False) as store:
+        found = _run_id(store, name)
+        return write_report(store, found, _page(store, found))
+
+
+def ask(run_name: str, recipe: str, text: str, *, runs: Path | str = RUNS) -> Answer:
+    """Answer a new input with a finished run's recipe, its trained weights included. "latest" names the latest run."""
+    with Store.open(runs, create=False) as store:
+        return Answerer(store, run_name, recipe)(text)
+
+
+def _run_id(store: Store, name: str | None) -> str:
+    return store.latest_run().id if name in (None, "latest") else store.run(str(name)).id
+
+
+def _page(store: Store, run_id: str) -> Path:
+    return store.run_folder(run_id) / "report.html"
+
+
+class _Unwatched:
+    """Shows nothing."""
+
+    def begin(self, run: RunRecord, arms: Sequence[ArmRecord]) -> None:
+        return None
+
+    def stage(self, arm: ArmRecord, stage: Stage) -> None:
+        return None
+
+    def end(self, arm: ArmRecord) -> None:
+        return None

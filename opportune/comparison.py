@@ -1,194 +1,244 @@
-"""What a comparison is: a row per recipe over the same examples, the reference, the recommendation; and its JSON.
+"""From what a run left in the store to a comparison of its arms: a finished run, or one that is still under way.
 
-The JSON (`--json`) is documented in docs/json-schema.md; `SCHEMA` is its version.
+Dev chooses: the reference is the leader on dev (the cheaper one of equals), failed calls counted as wrong. The sealed
+test split then gives the scores, the paired differences to the reference and the recommendation.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from opportune.cost import Amount, Cost
-from opportune.records import ArmStatus, Facts, Latency, ModelConfig, TaskConfig
-from opportune.scoring import Estimate
+import numpy as np
 
-SCHEMA = 1
+from opportune import metrics, options, scoring
+from opportune.cost import Amount
+from opportune.recommend import mark_frontier, price, price_unit, recommend
+from opportune.records import ArmRecord, ArmStatus, ExampleRecord, Latency, OutcomeRecord, RunRecord
+from opportune.rows import (
+    Class,
+    Comparison,
+    Confusion,
+    Row,
+    SeedResult,
+    Unit,
+    Versus,
+    mean_amount,
+    mean_cost,
+    scaled,
+)
+from opportune.schema import outcomes_json, to_json
+from opportune.scoring import Estimate, Sample, example_of
+from opportune.statistics import holm
+from opportune.store import Store
+from opportune.types import Example, Metric
 
-Unit = Literal["dollars", "seconds"]
-
-
-@dataclass(frozen=True, slots=True)
-class Versus:
-    """An arm's score less the reference's on the same test examples."""
-
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_holm: float  # corrected for the number of arms compared
-    discordant: float  # share of examples on which just one of the two is right
-
-
-@dataclass(frozen=True, slots=True)
-class Class:
-    """How often examples of one label were answered right."""
-
-    label: str
-    recall: float | None  # None when every call failed
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """How often examples of `target` were answered with `answer` (None: unparsed); failed calls are left out."""
-
-    target: str
-    answer: str | None
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class SeedResult:
-    """One seed of an arm."""
-
-    seed: int
-    status: ArmStatus
-    score: float | None
-    dev_score: float | None
-    facts: Facts
+__all__ = [
+    "Class",
+    "Comparison",
+    "Confusion",
+    "Estimate",
+    "Row",
+    "SeedResult",
+    "Versus",
+    "build",
+    "of_run",
+    "show_json",
+    "to_json",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One recipe. Amounts are of one seed (their mean over seeds); counts are of all seeds together."""
+class _Arm:
+    """One recipe over all its seeds, with what it answered."""
 
-    recipe: str
-    hash: str
-    model: str | None
-    status: ArmStatus
-    reason: str | None
-    score: Estimate | None  # on test; None when the arm failed or has not come so far
-    n: int  # test examples
-    failed: int
-    unparsed: int
-    dev_score: float | None
-    versus: Versus | None  # None for the reference itself and where there is no score
-    predicted: Cost | None
-    measured: Cost
-    asking_per_1000_predicted: Amount | None
-    asking_per_1000: Amount
-    latency: Latency | None
-    saved: Amount | None  # what sharing with other arms saved; not part of the cost
-    shots_dropped: int
-    tokens_cut: int
-    seeds: tuple[SeedResult, ...]
-    classes: tuple[Class, ...]
-    confusion: tuple[Confusion, ...]
-    frontier: bool = False  # no other arm is as good and cheaper to ask, or better and as cheap
-
-    @property
-    def rate_at_edge(self) -> bool:
-        """Whether the best learning rate was an end of its grid: a better one may lie outside."""
-        return any(seed.facts.rate_at_edge for seed in self.seeds)
-
-    @property
-    def interval(self) -> str | None:
-        """The score's interval as two percentages."""
-        return None if self.score is None else f"{100 * self.score.low:.1f} to {100 * self.score.high:.1f}"
+    records: tuple[ArmRecord, ...]
+    outcomes: tuple[OutcomeRecord, ...]  # on test
+    dev: Sample | None
+    test: Sample | None
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Everything the table, the page and the JSON show."""
-
-    run: str
-    created: str
-    finished: bool
-    task: TaskConfig
-    sizes: dict[str, int]  # examples by split
-    models: tuple[ModelConfig, ...]
-    seeds: tuple[int, ...]
-    tolerance: float  # a share: 3 points are 0.03
-    unit: Unit  # what is compared as the price of an arm
-    rows: tuple[Row, ...]  # in the order the arms were asked for
-    reference: str | None  # the leader on dev
-    recommended: str | None
-    recommendation_text: str
-    more_examples: int | None  # how many more would tell the reference and the best cheaper arm apart
-
-    def row(self, recipe: str | None) -> Row | None:
-        """The row of a recipe."""
-        return next((row for row in self.rows if row.recipe == recipe), None)
+def of_run(store: Store, run: str) -> Comparison:
+    """The comparison of a stored run, as far as it has come."""
+    record = store.run(run)
+    metric: Metric = options.load(metrics.TABLE[record.config["task"]["metric"]])()
+    found = build(record, store.arms(record.id), store.examples(record.id), store.outcomes(record.id), metric)
+    page = store.folder / record.id / "report.html"
+    return replace(found, report=str(page)) if page.exists() else found
 
 
-def to_json(comparison: Comparison, report: str | None = None) -> dict[str, Any]:
-    """The object that `--json` prints; `report` is the path of the page."""
-    task, sizes = comparison.task, comparison.sizes
-    return {
-        "schema": SCHEMA,
-        "task": {
-            "name": task["name"],
-            "metric": task["metric"],
-            **{split: sizes.get(split, 0) for split in ("train", "dev", "test")},
-            "labels": task["labels"],
-        },
-        "models": [
-            {"name": m["name"], "path": m["path"], "parameters": m["parameters"], "digest": m["digest"]}
-            for m in comparison.models
-        ],
-        "seeds": list(comparison.seeds),
-        "rows": [_row_json(row) for row in comparison.rows],
-        "reference": comparison.reference,
-        "recommended": comparison.recommended,
-        "report": report,
+def show_json(store: Store, run: str) -> dict[str, Any]:
+    """The object that `opportune show --json` prints: the comparison, and every outcome with its calls."""
+    found = of_run(store, run)
+    records = store.arms(found.run), store.examples(found.run), store.outcomes(found.run), store.calls(found.run)
+    return {**to_json(found), "outcomes": outcomes_json(*records)}
+
+
+def build(
+    run: RunRecord,
+    records: Sequence[ArmRecord],
+    examples: Sequence[ExampleRecord],
+    outcomes: Sequence[OutcomeRecord],
+    metric: Metric,
+) -> Comparison:
+    """The comparison of these records, under `metric`."""
+    config = run.config
+    arms = _arms(records, examples, outcomes)
+    rows = [_row(arm, metric, config["task"]["labels"]) for arm in arms]
+    unit = price_unit(rows)
+    place = _reference(arms, rows, metric, unit)
+    rows = mark_frontier(_versus(arms, rows, place, metric), unit)
+    reference = None if place is None else rows[place]
+    advice = recommend(rows, reference, config["tolerance"], unit, config["task"]["metric"])
+    return Comparison(
+        run=run.id,
+        created=run.created,
+        finished=run.status == "finished",
+        task=config["task"],
+        sizes=dict(Counter(example.split for example in examples)),
+        models=tuple(config["models"]),
+        seeds=tuple(config["seeds"]),
+        tolerance=config["tolerance"],
+        unit=unit,
+        rows=tuple(rows),
+        reference=None if reference is None else reference.recipe,
+        recommended=advice.recipe,
+        recommendation_text=advice.text,
+        more_examples=advice.more_examples,
+    )
+
+
+def _arms(
+    records: Sequence[ArmRecord], examples: Sequence[ExampleRecord], outcomes: Sequence[OutcomeRecord]
+) -> list[_Arm]:
+    splits: dict[str, list[Example]] = {"dev": [], "test": []}
+    for example in sorted(examples, key=lambda record: record.position):
+        splits.setdefault(example.split, []).append(example_of(example))
+    by_hash: dict[str, list[ArmRecord]] = {}
+    for record in sorted(records, key=lambda arm: (arm.position, arm.seed)):
+        by_hash.setdefault(record.hash, []).append(record)
+    answered: dict[tuple[str, str], list[OutcomeRecord]] = {}
+    for outcome in outcomes:
+        answered.setdefault((outcome.hash, outcome.split), []).append(outcome)
+
+    def arm(name: str, seeds: list[ArmRecord]) -> _Arm:
+        dev, test = answered.get((name, "dev"), []), answered.get((name, "test"), [])
+        return _Arm(tuple(seeds), tuple(test), scoring.sample(dev, splits["dev"]), scoring.sample(test, splits["test"]))
+
+    return [arm(name, seeds) for name, seeds in by_hash.items()]
+
+
+def _row(arm: _Arm, metric: Metric, labels: Sequence[str] | None) -> Row:
+    first, status = arm.records[0], _status(arm.records)
+    test = None if status == "failed" else arm.test
+    bills = [record.predicted for record in arm.records if record.predicted is not None]
+    predicted = mean_cost(bills) if bills else None
+    measured = mean_cost([record.measured for record in arm.records if record.status != "pending"])
+    questions = first.facts.questions or (len(arm.test.examples) if arm.test else 0)
+    per_1000 = 1000 / questions if questions else 0.0
+    saved = [record.facts.saved for record in arm.records if record.facts.saved]
+    return Row(
+        recipe=first.recipe,
+        hash=first.hash,
+        model=first.model,
+        status=status,
+        reason=next((record.reason for record in arm.records if record.reason), None),
+        score=scoring.estimate(test, metric) if test else None,
+        n=len(test.examples) if test else 0,
+        failed=sum(outcome.status == "failed" for outcome in arm.outcomes),
+        unparsed=sum(outcome.status == "unparsed" for outcome in arm.outcomes),
+        dev_score=scoring.figure(arm.dev, metric) if arm.dev else None,
+        versus=None,
+        predicted=predicted,
+        measured=measured,
+        asking_per_1000_predicted=scaled(predicted.asking, per_1000) if predicted and questions else None,
+        asking_per_1000=scaled(measured.asking, per_1000) if questions else Amount(),
+        latency=_latency(arm),
+        saved=mean_amount(saved) if saved else None,
+        shots_dropped=sum(record.facts.shots_dropped for record in arm.records),
+        tokens_cut=sum(record.facts.tokens_cut for record in arm.records),
+        seeds=_seeds(arm, metric),
+        classes=_classes(test, labels) if test and labels else (),
+        confusion=_confusion(arm, test) if test and labels else (),
+    )
+
+
+def _status(records: Sequence[ArmRecord]) -> ArmStatus:
+    """Of all seeds together: one that failed makes the arm fail, one that is missing keeps it from being done."""
+    found = {record.status for record in records}
+    if "failed" in found:
+        return "failed"
+    return found.pop() if len(found) == 1 else "running"
+
+
+def _latency(arm: _Arm) -> Latency | None:
+    found = [record.facts.latency for record in arm.records if record.facts.latency]
+    if not found:
+        return None
+    return Latency(sum(one.p50 for one in found) / len(found), sum(one.p95 for one in found) / len(found))
+
+
+def _seeds(arm: _Arm, metric: Metric) -> tuple[SeedResult, ...]:
+    test = scoring.figures(arm.test, metric) if arm.test else {}
+    dev = scoring.figures(arm.dev, metric) if arm.dev else {}
+    return tuple(
+        SeedResult(record.seed, record.status, test.get(record.seed), dev.get(record.seed), record.facts)
+        for record in arm.records
+    )
+
+
+def _classes(test: Sample, labels: Sequence[str]) -> tuple[Class, ...]:
+    targets = np.array([example.target for example in test.examples])
+
+    def recall(label: str) -> Class:
+        scores = test.scores[:, targets == label]
+        scores = scores[~np.isnan(scores)]
+        return Class(label, float(scores.mean()) if scores.size else None, scores.size)
+
+    return tuple(recall(label) for label in labels)
+
+
+def _confusion(arm: _Arm, test: Sample) -> tuple[Confusion, ...]:
+    """The answers by target, most frequent first."""
+    targets = {example.id: example.target for example in test.examples}
+    found = Counter(
+        (targets[outcome.example], outcome.answer)
+        for outcome in arm.outcomes
+        if outcome.status != "failed" and outcome.example in targets
+    )
+    return tuple(Confusion(target, answer, count) for (target, answer), count in found.most_common())
+
+
+def _reference(arms: Sequence[_Arm], rows: Sequence[Row], metric: Metric, unit: Unit) -> int | None:
+    """The place of the leader on dev among the arms that are done."""
+
+    def rank(place: int) -> tuple[float, float]:
+        dev, cost = arms[place].dev, price(rows[place], unit)
+        value = scoring.figure(scoring.filled(dev, right=False), metric) if dev else None
+        return -round(value or 0.0, 9), float("inf") if cost is None else cost
+
+    able = [place for place, row in enumerate(rows) if row.status == "done" and row.score and row.dev_score is not None]
+    return min(able, key=rank, default=None)
+
+
+def _versus(arms: Sequence[_Arm], rows: Sequence[Row], place: int | None, metric: Metric) -> list[Row]:
+    """The rows with their paired difference to the reference, corrected for their number."""
+    other = None if place is None else arms[place].test
+    if other is None:
+        return list(rows)
+    found = {
+        number: difference
+        for number, (arm, row) in enumerate(zip(arms, rows, strict=True))
+        if number != place and row.score and arm.test
+        if (difference := scoring.difference(arm.test, other, metric)) is not None
     }
+    corrected = dict(zip(found, holm([difference.p for difference in found.values()]), strict=True))
 
+    def versus(number: int) -> Versus | None:
+        if (d := found.get(number)) is None:
+            return None
+        return Versus(d.value, d.low, d.high, d.p, corrected[number], d.discordant)
 
-def _row_json(row: Row) -> dict[str, Any]:
-    versus, score = row.versus, row.score
-    return {
-        "recipe": row.recipe,
-        "model": row.model,
-        "status": row.status,
-        "score": score and score.value,
-        "low": score and score.low,
-        "high": score and score.high,
-        "n": row.n,
-        "failed": row.failed,
-        "unparsed": row.unparsed,
-        "dev_score": row.dev_score,
-        "versus_reference": versus
-        and {name: getattr(versus, name) for name in ("difference", "low", "high", "p", "p_holm")},
-        "cost": {item.name: _pair(_item(row.predicted, item.name), _item(row.measured, item.name))
-                 for item in fields(Cost)},
-        "asking_per_1000": _pair(row.asking_per_1000_predicted, row.asking_per_1000),
-        "latency": {"p50": row.latency and row.latency.p50, "p95": row.latency and row.latency.p95},
-    }
-
-
-def _item(cost: Cost | None, name: str) -> Amount:
-    return Amount() if cost is None else getattr(cost, name)
-
-
-def _pair(predicted: Amount | None, measured: Amount | None) -> dict[str, Any]:
-    return {
-        "predicted": None if predicted in (None, Amount()) else asdict(predicted),  # type: ignore[arg-type]
-        "measured": asdict(measured or Amount()),
-    }
-
-
-def mean_amount(amounts: list[Amount]) -> Amount:
-    """The mean of amounts where known, counts to the nearest whole; the peak is the largest."""
-    return scaled(sum(amounts, Amount()), 1 / max(len(amounts), 1))
-
-
-def scaled(amount: Amount, factor: float) -> Amount:
-    """The amount times a factor, counts to the nearest whole."""
-    result = amount.scaled(factor)
-    counts = {name: getattr(result, name) for name in ("tokens_in", "tokens_out", "calls")}
-    return replace(result, **{name: value if value is None else round(value) for name, value in counts.items()})
-
-
-def mean_cost(costs: list[Cost]) -> Cost:
-    """The mean bill, item by item."""
-    return Cost(**{item.name: mean_amount([getattr(cost, item.name) for cost in costs]) for item in fields(Cost)})
+    return [replace(row, versus=versus(number)) for number, row in enumerate(rows)]

@@ -26,7 +26,6 @@ from sqlalchemy import (
     select,
 )
 
-from opportune.database import place
 from opportune.errors import StoreError
 
 _applied = Table("migrations", MetaData(), Column("name", Text, primary_key=True))
@@ -68,6 +67,7 @@ def m001_initial(connection: Connection) -> None:
         filled("target"),
         Column("choices", JSON),
         Column("group", Text),
+        Column("rationale", Text),
     )
     table(
         "arms",
@@ -130,7 +130,7 @@ def pending(connection: Connection) -> list[Callable[[Connection], None]]:
     known = inspect(connection).has_table("migrations")
     done = set(connection.scalars(select(_applied.c.name))) if known else set()
     if unknown := sorted(done - {step.__name__ for step in MIGRATIONS}):
-        where = place(connection.engine)
+        where = connection.engine.url.render_as_string(hide_password=True)
         raise StoreError(f"the store {where} is of a newer version of Opportune (step {unknown[-1]}): update Opportune")
     return [step for step in MIGRATIONS if step.__name__ not in done]
 

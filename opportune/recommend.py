@@ -1,8 +1,8 @@
 """Which arm to use, and why, in sentences that a colleague can check against the table.
 
-The price of an arm is what it takes to have it answer 1000 questions from nothing: loading, tuning, training and asking,
-in dollars where all arms have a price, else in seconds. The recommendation is the cheapest arm whose paired test interval
-excludes losing more than the tolerance to the reference; else the reference, which led on dev.
+The price of an arm is what it takes to have it answer 1000 questions from nothing: loading, tuning, training and
+asking; in dollars where all arms have such a price, else in seconds. The recommendation is the cheapest arm whose
+paired test interval excludes losing more than the tolerance to the reference; else the reference, which led on dev.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from opportune.comparison import Row, Unit
+from opportune.rows import Row, Unit
 from opportune.statistics import examples_to_tell_apart
 
 
@@ -50,9 +50,7 @@ def mark_frontier(rows: Sequence[Row], unit: Unit) -> list[Row]:
     return [replace(row, frontier=row.hash in points and not beaten(*points[row.hash])) for row in rows]
 
 
-def recommend(
-    rows: Sequence[Row], reference: Row | None, tolerance: float, unit: Unit, metric: str
-) -> Recommendation:
+def recommend(rows: Sequence[Row], reference: Row | None, tolerance: float, unit: Unit, metric: str) -> Recommendation:
     """The cheapest arm that holds up against the reference, else the reference."""
     if reference is None or reference.score is None:
         return Recommendation(None, "Nothing to recommend: no arm has been scored on both dev and test.")

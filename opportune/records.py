@@ -76,6 +76,7 @@ class ExampleRecord:
     target: str
     choices: tuple[str, ...] | None = None
     group: str | None = None
+    rationale: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

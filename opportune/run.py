@@ -200,7 +200,7 @@ def _versions() -> dict[str, str]:
 
 def _examples(run: str, task: Task) -> list[ExampleRecord]:
     return [
-        ExampleRecord(run, split, place, item.id, item.input, item.target, item.choices, item.group)
+        ExampleRecord(run, split, place, item.id, item.input, item.target, item.choices, item.group, item.rationale)
         for split in SPLITS
         for place, item in enumerate(task.split(split))
     ]

@@ -12,8 +12,8 @@ counted wrong to the high end with all counted right. A p-value is the larger on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,8 +29,9 @@ _FIGURE_RESAMPLES = 1000  # a figure that is no mean is computed anew for each
 class Sample:
     """One arm on one split: `scores` is seeds x examples, not a number where the call failed."""
 
+    seeds: tuple[int, ...]
     examples: tuple[Example, ...]
-    answers: tuple[tuple[str | None, ...], ...]  # by seed
+    answers: tuple[tuple[str | None, ...], ...]  # seeds x examples
     scores: Floats
 
     @property
@@ -71,27 +72,39 @@ def sample(outcomes: Sequence[OutcomeRecord], examples: Sequence[Example]) -> Sa
     by_seed: dict[int, dict[str, OutcomeRecord]] = {}
     for outcome in outcomes:
         by_seed.setdefault(outcome.seed, {})[outcome.example] = outcome
-    rows = [by_seed[seed] for seed in sorted(by_seed)]
+    seeds = tuple(sorted(by_seed))
+    rows = [by_seed[seed] for seed in seeds]
     shared = tuple(example for example in examples if all(example.id in row for row in rows))
     if not rows or not shared:
         return None
     found = [[row[example.id] for example in shared] for row in rows]
     scores = [[np.nan if o.score is None else o.score for o in row] for row in found]
-    return Sample(shared, tuple(tuple(o.answer for o in row) for row in found), np.array(scores, dtype=np.float64))
+    answers = tuple(tuple(outcome.answer for outcome in row) for row in found)
+    return Sample(seeds, shared, answers, np.array(scores, dtype=np.float64))
+
+
+def figures(sample: Sample, metric: Metric) -> dict[int, float]:
+    """The metric's figure by seed, failed calls left out; without the seeds whose every call failed."""
+    scored = [np.flatnonzero(~np.isnan(row)) for row in sample.scores]
+    return {
+        seed: _seed_figure(sample, metric, place, examples)
+        for place, (seed, examples) in enumerate(zip(sample.seeds, scored, strict=True))
+        if examples.size
+    }
 
 
 def figure(sample: Sample, metric: Metric) -> float | None:
     """The metric's figure, averaged over seeds, failed calls left out; None when every call failed."""
-    values = [_seed_figure(sample, metric, seed, np.flatnonzero(~np.isnan(row))) for seed, row in _rows(sample)]
-    return float(np.mean(values)) if values else None
+    values = list(figures(sample, metric).values())
+    return sum(values) / len(values) if values else None
 
 
 def estimate(sample: Sample, metric: Metric) -> Estimate | None:
     """The score of an arm with its interval; None when every call failed."""
     if (value := figure(sample, metric)) is None:
         return None
-    low = _interval(worst := _filled(sample, right=False), metric).low
-    high = _interval(worst if _complete(sample) else _filled(sample, right=True), metric).high
+    low = _interval(worst := filled(sample, right=False), metric).low
+    high = _interval(worst if _complete(sample) else filled(sample, right=True), metric).high
     return Estimate(value, min(max(low, 0.0), value), max(min(high, 1.0), value))
 
 
@@ -102,27 +115,24 @@ def difference(first: Sample, second: Sample, metric: Metric) -> Difference | No
     if not both.size:
         return None
     value = _mean_figure(_take(first, both), metric) - _mean_figure(_take(second, both), metric)
-    worst = _paired(_filled(first, right=False), _filled(second, right=True), metric)
+    worst = _paired(filled(first, right=False), filled(second, right=True), metric)
     best = worst
     if not (_complete(first) and _complete(second)):
-        best = _paired(_filled(first, right=True), _filled(second, right=False), metric)
+        best = _paired(filled(first, right=True), filled(second, right=False), metric)
     p = max(worst.p, best.p) if worst.value * best.value > 0 or worst is best else 1.0
     discordant = max(worst.discordant, best.discordant)
     return Difference(value, min(worst.low, value), max(best.high, value), p, discordant)
 
 
-def recall(sample: Sample) -> Mapping[str, tuple[float | None, int]]:
-    """By target: the mean score of its examples over all seeds, and how many were scored."""
-    found: dict[str, list[float]] = {}
-    for _, row in _rows(sample, failed=True):
-        for example, score in zip(sample.examples, row, strict=True):
-            found.setdefault(example.target, []).extend([] if np.isnan(score) else [float(score)])
-    return {target: (sum(s) / len(s) if s else None, len(s)) for target, s in found.items()}
-
-
-def _rows(sample: Sample, failed: bool = False) -> list[tuple[int, Floats]]:
-    """Seeds by place with their scores; without those whose every call failed unless asked for."""
-    return [(seed, row) for seed, row in enumerate(sample.scores) if failed or not np.isnan(row).all()]
+def filled(sample: Sample, right: bool) -> Sample:
+    """The sample with failed calls counted as right or as wrong."""
+    failed = np.isnan(sample.scores)
+    targets = [example.target if right else None for example in sample.examples]
+    answers = tuple(
+        tuple(target if gone else answer for target, gone, answer in zip(targets, row, given, strict=True))
+        for row, given in zip(failed, sample.answers, strict=True)
+    )
+    return replace(sample, answers=answers, scores=np.where(failed, float(right), sample.scores))
 
 
 def _complete(sample: Sample) -> bool:
@@ -141,20 +151,10 @@ def _mean_figure(sample: Sample, metric: Metric) -> float:
     return float(np.mean([_seed_figure(sample, metric, seed, everything) for seed in range(len(sample.scores))]))
 
 
-def _filled(sample: Sample, right: bool) -> Sample:
-    """With failed calls counted as right or as wrong."""
-    failed = np.isnan(sample.scores)
-    targets = [example.target if right else None for example in sample.examples]
-    answers = [
-        tuple(target if gone else answer for target, gone, answer in zip(targets, row, given, strict=True))
-        for row, given in zip(failed, sample.answers, strict=True)
-    ]
-    return Sample(sample.examples, tuple(answers), np.where(failed, float(right), sample.scores))
-
-
 def _take(sample: Sample, places: Integers) -> Sample:
     answers = tuple(tuple(row[place] for place in places) for row in sample.answers)
-    return Sample(tuple(sample.examples[place] for place in places), answers, sample.scores[:, places])
+    examples = tuple(sample.examples[place] for place in places)
+    return Sample(sample.seeds, examples, answers, sample.scores[:, places])
 
 
 def _common(first: Sample, second: Sample) -> tuple[Sample, Sample]:

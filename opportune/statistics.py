@@ -1,10 +1,10 @@
 """Intervals and tests for scores measured on the same examples.
 
 One share of right answers: Wilson's interval (1927), with an effective sample size where examples come in groups. Two
-recipes on the same examples: Tango's score interval (1998) and the exact test of McNemar (1947). Everything else (several
-seeds, scores that are no shares, groups in pairs, figures that are no means): the bootstrap over examples or groups and
-over seeds (Owen 2007), with percentiles expanded for few examples (Hesterberg 2015). Random draws are seeded, and the
-same for the same number of examples: a page read twice says the same, and pairs stay pairs.
+recipes on the same examples: Tango's score interval (1998) and the exact test of McNemar (1947). Everything else
+(several seeds, scores that are no shares, groups in pairs, figures that are no means): the bootstrap over examples or
+groups and over seeds (Owen 2007), with percentiles expanded for few examples (Hesterberg 2015). Random draws are
+seeded, and the same for the same number of examples: a page read twice says the same, and pairs stay pairs.
 """
 
 from __future__ import annotations

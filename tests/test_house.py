@@ -25,6 +25,9 @@ LAYERS = [
     {"records"},
     {"migrations", "database"},
     {"statistics"},
+    {"scoring"},
+    {"rows"},
+    {"schema", "recommend"},
     {"store"},
     {"evaluate"},
     {"recipe"},
@@ -38,7 +41,18 @@ LAYERS = [
     {"cli"},
     {"__init__", "__main__"},
 ]
-READERS = ("records", "migrations", "database", "statistics", "store", "comparison", "report")
+READERS = (
+    "records",
+    "migrations",
+    "database",
+    "statistics",
+    "scoring",
+    "rows",
+    "schema",
+    "store",
+    "comparison",
+    "report.page",
+)
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,7 +18,7 @@ Input = Annotated[str | None, typer.Option(help="Column of the input, or a templ
 Target = Annotated[str | None, typer.Option(help="Column of the target.")]
 Instruction = Annotated[str | None, typer.Option(help="What the model is told to do.")]
 Choices = Annotated[str | None, typer.Option(help="The closed set of answers, separated by commas.")]
-Kind_ = Annotated[str | None, typer.Option("--kind", help="choice or text, where what is inferred is wrong.")]
+Kind_ = Annotated[Literal["choice", "text"] | None, typer.Option("--kind", help="choice or text, where what is inferred is wrong.")]
 Metric_ = Annotated[str | None, typer.Option("--metric", help="See `opportune list`.")]
 Limit = Annotated[str | None, typer.Option(help="At most this many examples: 500, or train=128,dev=60,test=150.")]
 Group = Annotated[str | None, typer.Option(help="Column whose groups never straddle a split.")]
@@ -61,8 +61,12 @@ def compare(
 
     The same command after an interruption goes on where it stopped.
     """
+    import json
+
     from opportune import api
     from opportune.cli.progress import LiveView
+    from opportune.report.table import print_table
+    from opportune.schema import to_json
 
     task = api.load_task(
         data,
@@ -91,17 +95,6 @@ def compare(
             watcher=view,
             source=data or "bundled",
         )
-    show_comparison(comparison, as_json)
-
-
-def show_comparison(comparison: object, as_json: bool) -> None:
-    """The table, the recommendation and the report's path; or the JSON object alone."""
-    import json
-
-    from opportune.comparison import Comparison, to_json
-    from opportune.report.table import print_table
-
-    assert isinstance(comparison, Comparison)
     if as_json:
         typer.echo(json.dumps(to_json(comparison), ensure_ascii=False))
     else:

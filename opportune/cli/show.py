@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opportune.cli.compare import Json, Runs, show_comparison
+from opportune.cli.compare import Json, Runs
 
 RunName = Annotated[str | None, typer.Argument(help="A run, or how its name begins. Default: the latest.")]
 All = Annotated[bool, typer.Option("--all", help="List all runs.")]
@@ -18,6 +18,7 @@ def show(run: RunName = None, every: All = False, runs: Runs = Path("opportune-r
     import json
 
     from opportune.comparison import of_run, show_json
+    from opportune.report.table import print_table
     from opportune.store import Store
 
     with Store.open(runs, create=False) as store:
@@ -29,7 +30,7 @@ def show(run: RunName = None, every: All = False, runs: Runs = Path("opportune-r
         if as_json:
             typer.echo(json.dumps(show_json(store, name), ensure_ascii=False))
         else:
-            show_comparison(of_run(store, name), as_json=False)
+            print_table(of_run(store, name))
 
 
 def report(run: RunName = None, runs: Runs = Path("opportune-runs")) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from opportune.inference.attention import (
+    Attending,
     Packed,
     Prefix,
     head,
@@ -18,6 +19,7 @@ from opportune.inference.attention import (
     tree_plan,
     use_own_attention,
 )
+from opportune.inference.flops import Shape, forward_flops, pairs_of, shape_of
 from opportune.inference.tree import Tree, plant
 
 _PREFIXES_KEPT = 4
@@ -37,6 +39,7 @@ class Engine:
         if self.own:
             use_own_attention(network)
         self.flops = 0.0
+        self._shape = _shape_or_none(network)
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
 
     @property
@@ -64,10 +67,37 @@ class Engine:
     def forward(self, tree: Tree, prefix: Prefix | None, capture: bool = False) -> tuple[Tensor, Packed]:
         """One pass over a tree: the last hidden states [rows, hidden] and, captured, every layer's keys and values."""
         attention = Packed(tree_plan(tree.parents, tree.positions, tree.shared), prefix, capture)
-        positions = attention.plan.positions.to(self.device)
-        ids = torch.tensor(tree.ids, device=self.device)
-        return packed_forward(self.network, ids, positions, attention), attention
+        pairs = pairs_of(attention.plan, prefix.length if prefix else 0)
+        return self.step(tree.ids, attention.plan.positions, attention, pairs), attention
+
+    def step(self, ids: Sequence[int], positions: Tensor, attention: Attending, pairs: int) -> Tensor:
+        """One pass over a row of tokens: the last hidden states. `pairs` is what the attention computes in a layer."""
+        self._charge(len(ids), pairs, 0)
+        tokens = torch.tensor(ids, device=self.device)
+        return packed_forward(self.network, tokens, positions.to(self.device), attention)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The head: [rows, hidden] -> [rows, vocabulary], float32."""
+        self._charge(0, 0, len(hidden))
         return head(self.network, hidden).float()
+
+    def plainly(self, ids: Sequence[int], past: Any = None, cached: bool = False) -> tuple[Tensor, Any]:
+        """The network's own forward pass over one row of tokens, after `past` if given: logits [tokens, vocabulary] in
+        float32, and what it keeps of the past where `cached`."""
+        length = len(ids) + (past.get_seq_length() if past is not None else 0)
+        self._charge(len(ids), len(ids) * length, len(ids))
+        options = {} if past is None else {"past_key_values": past}
+        output = self.network(input_ids=torch.tensor([ids], device=self.device), use_cache=cached, **options)
+        return output.logits[0].float(), getattr(output, "past_key_values", None) if cached else None
+
+    def _charge(self, tokens: int, pairs: int, rows: int) -> None:
+        if self._shape is not None:
+            self.flops += forward_flops(self._shape, tokens, pairs, rows)
+
+
+def _shape_or_none(network: Any) -> Shape | None:
+    """None for a network that is not a transformer: its FLOPs are then not counted."""
+    try:
+        return shape_of(network)
+    except AttributeError:
+        return None

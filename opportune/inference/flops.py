@@ -16,6 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
 from opportune.inference.tiles import Plan
 
 
@@ -36,13 +39,8 @@ def shape_of(network: Any) -> Shape:
     head = network.get_output_embeddings()
     linear = {True: 0, False: 0}
     for module in network.modules():
-        weight = getattr(module, "weight", None)
-        if (
-            type(module).__name__ in ("Linear", "Conv1D")
-            and type(weight).__name__ == "Parameter"
-            and module is not head
-        ):
-            linear[weight.requires_grad] += weight.numel()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head:
+            linear[module.weight.requires_grad] += module.weight.numel()
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     width = config.num_hidden_layers * config.num_attention_heads * size
     return Shape(linear[False], linear[True], width, head.weight.numel(), head.weight.requires_grad)

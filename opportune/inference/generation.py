@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from opportune.inference.attention import Prefix, packed_forward
+from opportune.inference.attention import Prefix
 from opportune.inference.decoding import Request, Sample, Writer, choose
 from opportune.inference.engine import Engine
 from opportune.inference.tree import Item, packs, plant
@@ -44,8 +44,8 @@ def generate(engine: Engine, group: Sequence[Request], prefix: Prefix | None, to
     batch = _Batch(prefix, max(request.tokens(depth) for request in group), [w for ws in writers for w in ws])
     _read_prompts(engine, group, prefix, batch)
     while batch.live:
-        ids = torch.tensor([writer.written[-1] for writer in batch.live], device=engine.device)
-        hidden = packed_forward(engine.network, ids, batch.positions().to(engine.device), batch)
+        ids = [writer.written[-1] for writer in batch.live]
+        hidden = engine.step(ids, batch.positions(), batch, batch.pairs())
         batch.advance(choose(engine.logits(hidden), batch.live))
     return [_samples(request, rows) for request, rows in zip(group, writers, strict=True)]
 
@@ -59,10 +59,8 @@ def generate_plainly(engine: Engine, request: Request, tokenizer: Any) -> list[S
         past = None
         while not writer.done:
             fed = [*request.ids, *writer.written] if past is None else writer.written[-1:]
-            ids = torch.tensor([fed], device=engine.device)
-            output = engine.network(input_ids=ids, use_cache=cached, **({"past_key_values": past} if past else {}))
-            past = getattr(output, "past_key_values", None) if cached else None
-            writer.write(choose(output.logits[:, -1].float(), [writer])[0])
+            logits, past = engine.plainly(fed, past, cached)
+            writer.write(choose(logits[-1:], [writer])[0])
     return _samples(request, writers)
 
 
@@ -112,6 +110,10 @@ class _Batch:
         """The position of each live row's next token."""
         return self._lengths[: len(self.live)] + self._depth
 
+    def pairs(self) -> int:
+        """What the attention of the next step computes in a layer."""
+        return len(self.live) * int(self.positions().max() + 1)
+
     def fill(self, slots: Sequence[int], keys: Sequence[Tensor], values: Sequence[Tensor], path: Sequence[int]) -> None:
         """Put a prompt's keys and values, rows `path` of a pass, into the buffers of its samples."""
         if not self._keys:
@@ -124,7 +126,8 @@ class _Batch:
         self._lengths[slots[0] : slots[-1] + 1] = len(path)
 
     def _buffer(self, layer: Tensor) -> Tensor:
-        return layer.new_empty(len(self.live), layer.shape[0], self._width, layer.shape[2])
+        """Zeros, for what is hidden still takes part with weight 0."""
+        return layer.new_zeros(len(self.live), layer.shape[0], self._width, layer.shape[2])
 
     def start(self, tokens: Sequence[int]) -> None:
         """Write each row's first token, whose keys and values are not there yet."""

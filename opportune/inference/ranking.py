@@ -29,8 +29,8 @@ def rank_plainly(engine: Engine, item: Item) -> list[float]:
     for branch in item.branches:
         fed = (*item.trunk, *branch[:-1])
         if fed not in known:
-            logits = engine.network(input_ids=torch.tensor([fed], device=engine.device), use_cache=False).logits[0]
-            known[fed] = logits[-max(1, len(branch)) :].float().log_softmax(-1)
+            logits, _ = engine.plainly(fed)
+            known[fed] = logits[-max(1, len(branch)) :].log_softmax(-1)
         scores.append(sum(float(known[fed][i, token]) for i, token in enumerate(branch)))
     return scores
 

@@ -56,7 +56,7 @@ class Encoder:
         """Tokens of context + answer for each answer: those that the context and all of these share, and the rest of
         each. Where a token spans the boundary, every answer is so scored from the same place.
         """
-        wholes = [whole.ids for whole in self._extended(context, answers, chat)]
+        wholes = self._extended(context, answers, chat)
         start = shared_length([context.ids, *wholes])
         trunk = context.ids[:start]
         if not trunk:  # nothing stands before the answer: the text's opening does
@@ -91,10 +91,14 @@ class Encoder:
         tails = [text[cut[1] :] if cut else text for text, cut in zip(texts, resumes, strict=True)]
         results = []
         for text, part, cut, (ids, spans) in zip(texts, parts, resumes, self._pieces(tails), strict=True):
-            whole = _joined(reference, text, part, cut, ids, spans) if cut else None
-            if whole is None:
-                whole = self._whole([text], chat)[0] if cut else _opened([] if chat else self.opening, text, ids, spans)
-            results.append(whole)
+            if cut is None:
+                opening = [] if chat else self.opening
+                results.append(Encoded(text, [*opening, *ids], spans, len(opening)))
+            elif _agrees(reference, part, cut, ids, spans):
+                moved = [(a + cut[1], b + cut[1]) for a, b in spans]
+                results.append(Encoded(text, [*reference.ids[: cut[0]], *ids], moved, cut[0]))
+            else:
+                results += self._whole([text], chat)
         return results
 
     def _resume(self, reference: Encoded, part: int) -> tuple[int, int] | None:
@@ -110,12 +114,12 @@ class Encoder:
                 return token, start
         return None
 
-    def _extended(self, context: Encoded, answers: Sequence[str], chat: bool) -> list[Encoded]:
+    def _extended(self, context: Encoded, answers: Sequence[str], chat: bool) -> list[list[int]]:
         """Encode the context followed by each answer. What follows the same tail of a context is encoded once."""
         part = len(context.text)
         cut = self._resume(context, part)
         if cut is None:
-            return self._whole([context.text + answer for answer in answers], chat)
+            return [whole.ids for whole in self._whole([context.text + answer for answer in answers], chat)]
         key = (context.text[cut[1] :], tuple(answers))
         if key not in self._tails:
             if len(self._tails) >= 256:
@@ -123,8 +127,10 @@ class Encoder:
             self._tails[key] = self._pieces([key[0] + answer for answer in answers])
         results = []
         for answer, (ids, spans) in zip(answers, self._tails[key], strict=True):
-            whole = _joined(context, context.text + answer, part, cut, ids, spans)
-            results.append(whole or self._whole([context.text + answer], chat)[0])
+            if _agrees(context, part, cut, ids, spans):
+                results.append([*context.ids[: cut[0]], *ids])
+            else:
+                results.append(self._whole([context.text + answer], chat)[0].ids)
         return results
 
 
@@ -147,22 +153,13 @@ def _shared_characters(a: str, b: str) -> int:
     return low
 
 
-def _joined(
-    reference: Encoded, text: str, part: int, cut: tuple[int, int], ids: list[int], spans: list[tuple[int, int]]
-) -> Encoded | None:
-    """The reference's tokens before the cut and the new ones after it; None unless they agree where they must."""
+def _agrees(reference: Encoded, part: int, cut: tuple[int, int], ids: list[int], spans: list[tuple[int, int]]) -> bool:
+    """Whether the tokens encoded again from the cut are the reference's, up to shortly before the texts part."""
     token, start = cut
     known = reference.spans[token - reference.first_span :]
     settled = 1
     while settled < len(known) and known[settled][1] <= part - _SETTLED:
         settled += 1
     if ids[:settled] != reference.ids[token : token + settled]:
-        return None
-    if any((a + start, b + start) != known[i] for i, (a, b) in enumerate(spans[:settled])):
-        return None
-    moved = [(a + start, b + start) for a, b in spans]
-    return Encoded(text, [*reference.ids[:token], *ids], moved, token)
-
-
-def _opened(opening: list[int], text: str, ids: list[int], spans: list[tuple[int, int]]) -> Encoded:
-    return Encoded(text, [*opening, *ids], spans, len(opening))
+        return False
+    return all((a + start, b + start) == span for (a, b), span in zip(spans, known[:settled], strict=False))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from opportune.methods.limits import check_common
+from opportune.methods.common import check_common, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Full:
 
     def attach(self, network: Any, seed: int) -> Any:
         """Every weight of the network itself moves; dropout is off. Nothing here is random."""
-        return network.eval().requires_grad_(True)
+        return merged(network).eval().requires_grad_(True)
 
     def save(self, network: Any, folder: Path) -> None:
         """Write all weights and the configuration in transformers' format, as one safetensors file."""
@@ -34,6 +34,7 @@ class Full:
 
     def load(self, network: Any, folder: Path) -> Any:
         """The network itself with the folder's weights in place of its own."""
+        network = merged(network)
         tuned = type(network).from_pretrained(folder, dtype=network.dtype, local_files_only=True)
         network.load_state_dict(tuned.state_dict())
         return network.eval()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from opportune.errors import RecipeError
-from opportune.methods.limits import check_common
+from opportune.methods.common import check_common, merged
 from opportune.options import within
 
 
@@ -58,7 +58,7 @@ class Lora:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             try:
-                wrapped = get_peft_model(network, config, autocast_adapter_dtype=False)
+                wrapped = get_peft_model(merged(network), config, autocast_adapter_dtype=False)
             except ValueError as error:
                 raise RecipeError(f"lora:targets={self.targets}: {error}") from error
         return _prepared(wrapped)
@@ -71,7 +71,7 @@ class Lora:
         """A peft model around the network with the folder's adapter, frozen."""
         from peft import PeftModel
 
-        return _prepared(PeftModel.from_pretrained(network, folder, autocast_adapter_dtype=False)).eval()
+        return _prepared(PeftModel.from_pretrained(merged(network), folder, autocast_adapter_dtype=False)).eval()
 
 
 def _prepared(wrapped: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from opportune.metrics._shared import mean_score, normalise
+from opportune.metrics.scoring import mean_score, normalise
 from opportune.types import Example
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from opportune.metrics._shared import normalise
+from opportune.metrics.scoring import normalise
 from opportune.types import Example
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from opportune.metrics._shared import mean_score
+from opportune.metrics.scoring import mean_score
 from opportune.types import Example
 
 # A sign only where no word or number ends before it ("3-5" holds 3 and 5); commas only between groups of three digits.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from opportune.metrics._shared import mean_score
+from opportune.metrics.scoring import mean_score
 from opportune.types import Example
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

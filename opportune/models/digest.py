@@ -43,7 +43,7 @@ def _content(path: Path) -> bytes:
     if path.name != "config.json":
         return path.read_bytes()
     config = json.loads(path.read_text(encoding="utf-8"))
-    return json.dumps({key: config[key] for key in sorted(config) if key not in _VOLATILE}).encode()
+    return json.dumps({k: v for k, v in config.items() if k not in _VOLATILE}, sort_keys=True).encode()
 
 
 def _weights(path: Path) -> Iterator[bytes]:

@@ -39,16 +39,21 @@ def convert(path: Path, folder: Path, progress: Progress) -> None:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise ModelError(f"{path} is not a GGUF file: it does not begin with the four letters GGUF")
+    from safetensors import SafetensorError
+
     quiet()
     try:
         with _reading_once(progress):
             network, tokenizer = _read(path)
-    except (ArithmeticError, AttributeError, LookupError, NotImplementedError, RuntimeError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
+    except ModelError:
+        raise
+    except Exception as error:  # the readers of a broken or foreign file raise what they stumble over
         raise ModelError(f"{path} cannot be read as a language model: {first_line(error)}") from error
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    try:
+        network.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except SafetensorError as error:  # how a full disk looks from there
+        raise OSError(first_line(error)) from error
 
 
 def _read(path: Path) -> tuple[Any, Any]:

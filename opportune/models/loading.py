@@ -106,12 +106,15 @@ def _network(folder: Path, config: Any, device: str, dtype: str, options: dict[s
             dtype=getattr(torch, dtype),
             device_map=None if device == "cpu" else device,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
             **options,
         )
     except (ImportError, OSError, RuntimeError, SafetensorError, ValueError) as error:
         raise ModelError(f"the weights in {folder} cannot be loaded: {first_line(error)}") from error
-    # transformers fills what is missing with random numbers and goes on.
+    # What is missing or does not fit, transformers fills with random numbers, and goes on.
+    if misfits := sorted(name for name, *_ in report["mismatched_keys"]):
+        raise ModelError(f"the weights in {folder} do not fit its config.json: the shape of {misfits[0]!r} differs")
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"the weights in {folder} lack {len(missing)} of the model's tensors, first {missing[0]!r}")
     return network.eval()

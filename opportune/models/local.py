@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -57,6 +57,9 @@ class _Bill:
 
 class Local:
     """A transformers network and its tokenizer as a Model. The network's weights must not change during its life."""
+
+    summary: ClassVar[str] = "a local checkpoint: a Hugging Face folder, a GGUF file or a hub name"
+    source: ClassVar[str] = "transformers (Wolf et al. 2020); token tree: inference/tree.py"
 
     def __init__(self, network: Any, tokenizer: Any, info: ModelInfo) -> None:
         self.network, self.tokenizer, self.info = network, tokenizer, info

@@ -22,6 +22,8 @@ def quiet() -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of another library's error, for a message of one line."""
+    """The first line of another library's error, for a message of one line; its kind where that says more."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    if lines and not isinstance(error, LookupError):
+        return lines[0]
+    return " ".join([type(error).__name__, *lines[:1]])

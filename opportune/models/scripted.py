@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import log
+from typing import ClassVar
 
 from opportune.types import Completion, ModelInfo, Prompt, Usage
 
@@ -29,6 +30,9 @@ class Scripted:
 
     Tokens are counted as words. A text ends before the prompt's first stop string; `max_tokens` is not enforced.
     """
+
+    summary: ClassVar[str] = "answers by a script: a function, a mapping or a sequence; for tests and examples"
+    source: ClassVar[str] = "this project"
 
     def __init__(
         self,

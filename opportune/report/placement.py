@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 LINE = 15.0  # height of a line of text, pixels
 _CHARACTER = 6.6  # width of an average character at 12 px
-_GAP = 9.0  # between a point's middle and its name
+_GAP = 12.0  # between a point's middle and its name
 _ROUNDS = (1.0, 2.2, 3.6, 5.0)  # how far off a name may go, in gaps
 
 

@@ -11,10 +11,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import altair as alt
 import vl_convert
+from markupsafe import Markup
 
 from opportune.report import numbers
 from opportune.report.placement import Box, place
@@ -43,6 +45,7 @@ KINDS: dict[Kind, tuple[str, str, str]] = {  # kind -> colour, shape, what the k
     "trained": (ORANGE, "triangle-up", "trained, then asked"),
 }
 _FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
+_LONGEST = 150  # pixels of a label; a longer one is cut
 _TICKS_SECONDS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 36000.0, 360000.0)
 _TICKS_DOLLARS = tuple(10.0**power for power in range(-6, 6))
 
@@ -71,7 +74,7 @@ class Curve:
     dev_score: Mapping[int, float]
 
 
-def svg(chart: Chart, description: str, classes: str = "") -> str:
+def svg(chart: Chart, description: str, classes: str = "plot") -> Markup:
     """The chart as an SVG element for the page, with `description` for those who cannot see it."""
     text: str = vl_convert.vegalite_to_svg(chart.to_dict())
     for colour, variable in _VARIABLES.items():
@@ -79,7 +82,12 @@ def svg(chart: Chart, description: str, classes: str = "") -> str:
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
     text = re.sub(r' (role|aria-\w+)="[^"]*"', "", text)
     label = html.escape(description, quote=True)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" class="{classes}" ', 1)
+    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{label}" class="{classes}" ', 1))
+
+
+def variable(colour: str) -> str:
+    """The page's CSS variable for a colour."""
+    return _VARIABLES[colour]
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
@@ -101,13 +109,15 @@ def quality_against_cost(
     xs = _log_scale([point.cost for point in points], width)
     low, high = _span([value for p in points for value in (p.low, p.high, p.score)])
     spots = [(xs.pixel(p.cost), height * (high - p.score) / (high - low)) for p in points]
-    whiskers = [
+    lines = [
         Box(x - 1, height * (high - p.high) / (high - low), x + 1, height * (high - p.low) / (high - low))
         for p, (x, _) in zip(points, spots, strict=True)
     ]
+    best = [spots[points.index(p)] for p in frontier(points)]
+    lines += [Box(x, y - 1, after, y + 1) for (x, y), (after, _) in pairwise(best)]
     narrow = width < 600
     names = [str(i) if narrow else p.name for i, p in enumerate(points, 1)]
-    boxes = place(spots, names, whiskers, Box(2, 2, width - 2, height - 2))
+    boxes = place(spots, names, lines, Box(2, 2, width - 2, height - 2))
     x = alt.X("cost:Q", scale=alt.Scale(type="log", domain=xs.domain, nice=False), axis=xs.axis(unit))
     y = alt.Y("score:Q", scale=alt.Scale(domain=[low, high], nice=False), axis=alt.Axis(format=".1f", title=metric))
     rows = [_point_row(p) for p in points]
@@ -133,9 +143,9 @@ def learning_curves(curves: Sequence[Curve], metric: str, *, width: int = 285) -
     for curve in curves:
         rest = {"name": curve.name, "opacity": 1.0 if curve.chosen else 0.22}
         for colour, series, loss in ((GREY, "train", curve.train_loss), (BLUE, "dev", curve.dev_loss)):
-            line = {"line": f"{curve.name} {series}", "colour": colour, **rest}
+            line = {"line": f"{curve.name} {series}", "colour": colour, "dot": 22 if series == "dev" else 0, **rest}
             losses += [{"step": s, "value": v, **line} for s, v in loss.items() if math.isfinite(v)]
-        line = {"line": curve.name, "colour": ORANGE, **rest}
+        line = {"line": curve.name, "colour": ORANGE, "dot": 22, **rest}
         scores += [{"step": s, "value": v, **line} for s, v in curve.dev_score.items()]
     panels = [
         _curve_panel(rows, title, width, height, last)
@@ -151,7 +161,7 @@ def confusion(counts: Sequence[Sequence[int]], targets: Sequence[str], answers: 
         {
             "target": target,
             "answer": answer,
-            "count": counts[i][j] or None,
+            "count": str(counts[i][j] or ""),
             "share": counts[i][j] / max(1, sum(counts[i])),
             "colour": (BLUE if target == answer else ORANGE),
         }
@@ -160,21 +170,21 @@ def confusion(counts: Sequence[Sequence[int]], targets: Sequence[str], answers: 
     ]
     cell = 26
     x = alt.X(
-        "answer:N", sort=list(answers), axis=alt.Axis(orient="top", labelAngle=-45, title="answered", labelLimit=130)
+        "answer:N", sort=list(answers), axis=alt.Axis(orient="top", labelAngle=-45, title="answered", labelLimit=_LONGEST, minExtent=0.72 * _extent(answers))
     )
-    y = alt.Y("target:N", sort=list(targets), axis=alt.Axis(title="expected", labelLimit=130))
+    y = alt.Y("target:N", sort=list(targets), axis=alt.Axis(title="expected", labelLimit=_LONGEST, minExtent=_extent(targets)))
     base = alt.Chart(_data(rows))
     cells = base.mark_rect(stroke=LINE, strokeWidth=0.5).encode(
         x=x, y=y, color=_own(), fillOpacity=alt.FillOpacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None)
     )
     text = base.mark_text(fontSize=11).encode(
-        x=x, y=y, text="count:Q", color=alt.condition("datum.share > 0.55", alt.value(PAPER), alt.value(INK))
+        x=x, y=y, text="count:N", color=alt.condition("datum.share > 0.55", alt.value(PAPER), alt.value(INK))
     )
     return _finished(alt.layer(cells, text), cell * len(answers), cell * len(targets), grid=False)
 
 
 def recalls(
-    by_arm: Mapping[str, Sequence[float | None]], labels: Sequence[str], counts: Sequence[int], *, width: int = 300
+    by_arm: Mapping[str, Sequence[float | None]], labels: Sequence[str], counts: Sequence[int], *, width: int
 ) -> Chart:
     """The share of each label's examples that each arm got right; the label's number of examples beside it."""
     names = [f"{label} ({count})" for label, count in zip(labels, counts, strict=True)]
@@ -185,7 +195,7 @@ def recalls(
         if value is not None
     ]
     base = alt.Chart(_data(rows))
-    y = alt.Y("label:N", sort=names, axis=alt.Axis(title=None, labelLimit=150, grid=True))
+    y = alt.Y("label:N", sort=names, axis=alt.Axis(title=None, labelLimit=_LONGEST, grid=True, minExtent=_extent(names)))
     x = alt.X("recall:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(title="recall", format=".1f", tickCount=5))
     lines = base.mark_rule(color=LINE, strokeWidth=2).encode(y=y, x=alt.X("min(recall):Q"), x2="max(recall):Q")
     marks = base.mark_point(filled=True, size=75, opacity=0.9).encode(
@@ -208,11 +218,11 @@ class _LogScale:
         write = numbers.duration if unit == "seconds" else numbers.money
         inside = [tick for tick in ticks if self.domain[0] <= tick <= self.domain[1]]
         names = [write(tick).replace(" 00 s", "").replace(" 00 min", "").replace(".0 ", " ") for tick in inside]
-        title = "cost: tuning, training and asking the test questions (log scale)"
+        title = "cost of loading, tuning, training and 1,000 questions (log scale)"
         return alt.Axis(
             values=inside,
             labelExpr=f"{names}[indexof({inside}, datum.value)]",
-            title=title if self.width > 600 else "cost of tuning, training and asking (log)",
+            title=title if self.width > 600 else "cost, with 1,000 questions (log scale)",
         )
 
 
@@ -262,8 +272,9 @@ def _names(
     )
     texts = [
         alt.Chart(_data([row for row in rows if (row["align"], row["bold"]) == (align, bold)]))
-        .mark_text(align=align, baseline="middle", fontSize=12, color=INK, fontWeight="bold" if bold else "normal")
+        .mark_text(align=align, baseline="middle", fontSize=12, fontWeight="bold" if bold else "normal", **look)
         .encode(x=alt.X("px:Q", **plain), y=alt.Y("py:Q", **plain), text="name:N")
+        for look in ({"stroke": PAPER, "strokeWidth": 4, "fill": PAPER}, {"fill": INK})  # a rim, then the name
         for align in ("left", "right")
         for bold in (False, True)
     ]
@@ -278,8 +289,14 @@ def _curve_panel(rows: list[dict[str, Any]], title: str, width: int, height: int
         opacity=alt.Opacity("opacity:Q", scale=None),
         detail="line:N",
     )
-    layers = alt.layer(base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=16))
+    dots = base.mark_point(filled=True).encode(size=alt.Size("dot:Q", scale=None))
+    layers = alt.layer(base.mark_line(strokeWidth=1.4), dots)
     return layers.properties(width=width, height=height)
+
+
+def _extent(labels: Sequence[str]) -> float:
+    """Room for these labels in whatever font the reader has: a browser's may be wider than the one measured with."""
+    return min(_LONGEST, 6.9 * max(map(len, labels), default=0)) + 8
 
 
 def _own() -> Any:

@@ -10,12 +10,16 @@ from typing import Any
 from opportune.errors import TaskError
 from opportune.tasks.tables import Table, Tables
 
-INPUT_NAMES = frozenset(
-    "input text question sentence prompt message body query utterance content review document problem".split()
-)
-TARGET_NAMES = frozenset(
-    "target label answer intent output class category response completion sentiment topic solution".split()
-)
+# fmt: off
+INPUT_NAMES = frozenset({
+    "input", "text", "question", "sentence", "prompt", "message", "body", "query", "utterance", "content", "review",
+    "document", "problem",
+})
+TARGET_NAMES = frozenset({
+    "target", "label", "answer", "intent", "output", "class", "category", "response", "completion", "sentiment",
+    "topic", "solution",
+})
+# fmt: on
 CHOICES, RATIONALE = "choices", "rationale"
 _EXACT_FLOATS = 2**53  # whole numbers below are exact as floats
 _NEITHER = frozenset({"", "id", "idx", "index", "split", CHOICES, RATIONALE})
@@ -47,7 +51,10 @@ class Columns:
 
 
 def settle_columns(tables: Tables, input: str | None, target: str | None, group: str | None) -> Columns:
-    """The columns to read. Raises TaskError, listing what there is, for a missing column or when none is unmistakable."""
+    """The columns to read. Raises TaskError, listing what there is, where one is missing or none is unmistakable."""
+    for table in tables.values():
+        if not table.columns:
+            raise TaskError(f"{table.source}: {'every row is empty' if table.rows else 'no rows'}")
     train = tables["train"]
     given = None if input is None else parse_template(input, train)
     taken = set() if given is None else set(given.columns)

@@ -1,4 +1,4 @@
-"""Rows from Hugging Face datasets: a folder written by `save_to_disk`, a name on the hub, Parquet with its label names."""
+"""Rows from Hugging Face datasets: a folder of `save_to_disk`, a name on the hub, Parquet with its label names."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ def draft_examples(tables: Tables, columns: Columns) -> tuple[Drafts, tuple[str,
         rows = [(row, _input(row, columns)) for row in table.rows]
         empty = [row.place for row, text in rows if not text]
         if len(empty) == len(rows):
-            raise TaskError(f"{table.source}: every row is empty" if rows else f"{table.source}: no rows")
+            raise TaskError(f"{table.source}: every row is empty")
         if empty:
             notes.append(f"{len(empty)} rows without input left out (first: {empty[0]})")
         drafts[split] = [_draft(row, text, table, columns, seen) for row, text in rows if text]
@@ -59,7 +59,7 @@ def _input(row: Row, columns: Columns) -> str:
 def _draft(row: Row, text: str, table: Table, columns: Columns, seen: Counter[str]) -> Draft:
     choices = _choices(row)
     target = _target(row, table, columns, choices)
-    rationale = text_of(row.values.get(RATIONALE), RATIONALE, row.place) if RATIONALE != columns.target else ""
+    rationale = text_of(row.values.get(RATIONALE), RATIONALE, row.place) if columns.target != RATIONALE else ""
     group = None
     if columns.group is not None:
         # An empty group is no group: the example stands alone.
@@ -84,11 +84,11 @@ def _target(row: Row, table: Table, columns: Columns, choices: tuple[str, ...] |
     return target
 
 
-def _named(target: str, names: dict[int, str] | Any, place: str) -> str:
+def _named(target: str, names: Mapping[int, str], place: str) -> str:
     if target in names.values():
         return target
     if target.isdecimal() and int(target) in names:
-        return str(names[int(target)])
+        return names[int(target)]
     raise TaskError(f"{place}: the label {target!r} has no name; named are {_listed(names.values())}")
 
 

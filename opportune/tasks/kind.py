@@ -42,9 +42,8 @@ def settle_answers(
         raise TaskError("choices were given for a task of free text; leave out one of the two")
     notes = []
     if kind is None:
-        kind, reason = (
-            ("choice", "choices are given") if choices or names or own != {None} else infer_kind(drafts["train"])
-        )
+        listed = choices is not None or names is not None or own != {None}
+        kind, reason = ("choice", "they are listed") if listed else infer_kind(drafts["train"])
         notes.append(f"the answers are {'a choice among labels' if kind == 'choice' else 'free text'}: {reason}")
     shared = _shared_choices(drafts["train"], choices, names, own) if kind == "choice" else None
     if metric is None:
@@ -91,14 +90,11 @@ def settle_labels(drafts: Drafts, answers: Answers) -> tuple[Drafts, tuple[str, 
     }
     labels = {draft.example.target for draft in settled["train"]}
     if len(labels) == 1:
-        raise TaskError(f"every training example has the target {next(iter(labels))!r}: there is nothing to tell apart")
-    changed = {
-        old.example.target: new.example.target
-        for part, new_part in zip(drafts.values(), settled.values(), strict=True)
-        for old, new in zip(part, new_part, strict=True)
-        if old.example.target != new.example.target
-    }
-    return settled, tuple(f"the label {old!r} is read as {new!r}" for old, new in sorted(changed.items()))
+        first, label = drafts["train"][0].place, labels.pop()
+        raise TaskError(f"{first} and all other training examples have the target {label!r}: nothing to tell apart")
+    used = {draft.example.target for part in drafts.values() for draft in part}
+    changed = sorted(label for label in used if written[_plain(label)] != label)
+    return settled, tuple(f"the label {label!r} is read as {written[_plain(label)]!r}" for label in changed)
 
 
 def _shared_choices(
@@ -135,7 +131,7 @@ def _refuse_unknown(drafts: Drafts, written: dict[str, str]) -> None:
             count = sum(draft.example.target == label for draft in strangers)
             raise TaskError(
                 f"{strangers[0].place}: the label {label!r:.100} ({count} times in {split}) is not among the"
-                f" {len(written)} choices, which are the labels of train unless given; give --choices, correct the label,"
+                f" {len(written)} choices, which are the labels of train unless given: correct it, give --choices,"
                 " or say --kind text if answers are free text"
             )
 

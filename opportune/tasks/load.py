@@ -61,7 +61,9 @@ def load_task(
     in the task's notes. Raises TaskError, naming the place.
     """
     if source is None:
-        source, name, instruction = bundled.FOLDER, name or bundled.NAME, instruction or bundled.INSTRUCTION
+        source, name = bundled.FOLDER, name or bundled.NAME
+        input, target = input or "input", target or "target"
+        instruction = bundled.INSTRUCTION if instruction is None else instruction
     options = _Options(name or _name_of(source), input, target, instruction, choices, kind, metric, limit, group, seed)
     return _assemble(read(source), options)
 

@@ -33,7 +33,7 @@ def read(source: str | Path) -> Tables:
         if path.exists():
             return {"train": _read_file(path)}
     except OSError as error:
-        raise TaskError(f"{error.filename or path}: cannot be read ({error.strerror})") from None
+        raise TaskError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from None
     if path.suffix.lower() in SUFFIXES or isinstance(source, Path) or not _may_be_a_name(source):
         raise TaskError(f"{source}: no such file or folder")
     return read_hub(source)
@@ -50,10 +50,7 @@ def _read_file(path: Path) -> Table:
         raise TaskError(f"{path}: files of type {suffix or 'none'} are not read; known are {', '.join(SUFFIXES)}")
     if path.stat().st_size == 0:
         raise TaskError(f"{path}: the file is empty")
-    table = read_parquet(path) if suffix == ".parquet" else Table(str(path), tuple(_TEXT_READERS[suffix](path)))
-    if not table.rows:
-        raise TaskError(f"{path}: no rows")
-    return table
+    return read_parquet(path) if suffix == ".parquet" else Table(str(path), tuple(_TEXT_READERS[suffix](path)))
 
 
 def _read_folder(folder: Path) -> Tables:

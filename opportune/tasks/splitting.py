@@ -49,8 +49,8 @@ def limit_examples(drafts: Drafts, limit: Limit | None, by_label: bool, seed: in
         labels = _labels(part, by_label)
         chosen = keep(labels, most, f"{split} limit:{seed}", every_label=split == "train")
         limited[split] = [draft for index, draft in enumerate(part) if index in chosen]
-        short = f", all there are of the {most} asked for" if len(part) < most else f" of {len(part)}"
-        notes.append(f"{split}: limited to {len(limited[split])}{short}")
+        all_there_are = f"{len(part)} examples are all there are, {most} were asked for"
+        notes.append(f"{split}: {all_there_are if len(part) < most else f'limited to {most} of {len(part)}'}")
         missing = len(set(labels)) - len(set(_labels(limited[split], by_label)))
         if split == "train" and missing:
             notes.append(f"train: {missing} of {len(set(labels))} labels have no example within the limit")
@@ -81,8 +81,8 @@ def near_duplicate_notes(drafts: Drafts) -> tuple[str, ...]:
         pairs = near_duplicates(held, train)
         if pairs:
             first, like = held[pairs[0][0]], train[pairs[0][1]]
-            notes.append(f"{split}: {len(pairs)} of {len(held)} inputs nearly repeat a train input, kept; such as"
-                         f" {_short(first)} like {_short(like)}")  # fmt: skip
+            example = f"such as {_short(first)}, like {_short(like)}"
+            notes.append(f"{split}: {len(pairs)} of {len(held)} inputs nearly repeat a train input, kept; {example}")
     return tuple(notes)
 
 

@@ -85,7 +85,7 @@ def _parsed(text: str, place: str, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        reason = f"{error.msg}, at column {error.colno}"
+        reason = f"{error.msg.removesuffix(' at')} at column {error.colno}"
         raise TaskError(f"{place}{where.format(line=error.lineno)}: broken JSON ({reason})") from None
     except (ValueError, RecursionError) as error:
         raise TaskError(f"{place}: JSON that cannot be read ({error})") from None
@@ -131,5 +131,5 @@ def _decoded(data: bytes, path: Path, line: int = 1, offset: int = 0) -> str:
         line += data.count(b"\n", 0, start)
         hint = " (it begins like UTF-16)" if offset == 0 and data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise TaskError(
-            f"{path} line {line}: not UTF-8: byte 0x{data[start]:02x} at offset {offset + start}{hint}; save it as UTF-8"
+            f"{path} line {line}: not UTF-8: byte 0x{data[start]:02x} at offset {offset + start}{hint}; save as UTF-8"
         ) from None

@@ -233,7 +233,7 @@ class _Training:
 
     def _take_best(self) -> None:
         """Put the best weights into the network, where a later step made them worse."""
-        if self.state.best is None or self.state.best.step == self.state.done:
+        if self.evaluate is None or self.state.best is None or self.state.best.step == self.state.done:
             return
         if (found := checkpoint.load(self._best_file)) is not None:
             self.masters.restore(found[0])

@@ -137,7 +137,7 @@ def _arm(run: str, place: int, plan: Plan, seed: int, tests: int) -> ArmRecord:
     asking = Amount(max(plan.seconds, 1e-5) * tests, 90 * tests * (1 + plan.shots), 0, tests, 1e9 * tests, 900 << 20)
     tuning = asking.scaled(0.4) + Amount(seconds=plan.training * 2.5)
     training = Amount(plan.training or 0.05, peak_bytes=int(1.9 * 2**30)) if trains or not asks else Amount()
-    trials = tuple(Trial(rate, 0.8 - abs(i - 2) / 9, 0.5 + abs(i - 2) / 9, 40, i == 0) for i, rate in enumerate(RATES))
+    trials = tuple(Trial(rate, None, 0.5 + abs(i - 2) / 9, 20, i != 2) for i, rate in enumerate(RATES))
     facts = Facts(
         questions=tests,
         latency=Latency(plan.seconds * 1.3, plan.seconds * 1.9) if asks else Latency(2e-5, 4e-5),
@@ -146,6 +146,8 @@ def _arm(run: str, place: int, plan: Plan, seed: int, tests: int) -> ArmRecord:
         rate=RATES[-1] if plan.recipe == "full" else RATES[2] if trains else None,
         rate_at_edge=plan.recipe == "full",
         trials=trials if trains else (),
+        trainable_parameters=4_900_000 if trains else None,
+        saved=asking.scaled(0.2) if asks else None,
     )
     loading = Amount(seconds=1.4) if asks else Amount()
     resolved = {"recipe": f"{plan.recipe}{'+zero-shot' if trains else ''}{'@smollm2-135m' if asks else ''}"}
@@ -200,12 +202,14 @@ def _scores(labels: Sequence[str], scores: Sequence[float], total: float) -> Map
 
 
 def _curves(arm: ArmRecord) -> list[CurvePoint]:
+    luck = random.Random(arm.recipe)
     points = []
-    for place, rate in enumerate(RATES):
-        length = 4 if place == 0 else 12
-        for step in range(0, 10 * length + 1, 10):
-            loss = 0.2 + 2 * math.exp(-step * rate * 60) + 0.02 * (step % 30 == 0)
-            score = 0.9 - 0.6 * math.exp(-step * rate * 50)
-            values = {"train_loss": loss * 0.9, "dev_loss": loss, "dev_score": score}
-            points.append(CurvePoint(arm.run, arm.hash, arm.seed, f"rate={rate:g}", step, values))
+    for rate in RATES:
+        trial = "final" if rate == arm.facts.rate else f"rate={rate:g}"
+        for step in range(1, 121 if trial == "final" else 21):
+            loss = 0.3 + 2 * math.exp(-step * rate * 60)
+            values: dict[str, float | None] = {"loss": loss * luck.uniform(0.7, 1.3), "rate": rate}
+            if trial == "final" and step % 20 == 0:
+                values |= {"dev_loss": loss * 1.1, "dev_score": 0.9 - 0.6 * math.exp(-step * rate * 50)}
+            points.append(CurvePoint(arm.run, arm.hash, arm.seed, trial, step, values))
     return points

@@ -134,6 +134,18 @@ def test_adapter_disabled_is_the_base_and_dropout_only_trains() -> None:
     assert lesson_loss(asked, made) == lesson_loss(asked, made)
 
 
+@pytest.mark.parametrize("chain", [(Lora(rank=2), Full()), (Full(), Lora(rank=2)), (Lora(rank=2), Lora(rank=3))])
+def test_a_chain_of_methods_loads_as_it_was_trained(chain: tuple[Any, Any], tmp_path: Path) -> None:
+    made, network, loaded = lessons(4), llama(), llama()
+    for place, method in enumerate(chain):
+        network = spread(method.attach(network, 0))
+        (tmp_path / str(place)).mkdir()
+        method.save(network, tmp_path / str(place))
+    for place, method in enumerate(chain):
+        loaded = method.load(loaded, tmp_path / str(place))
+    assert lesson_loss(loaded, made) == pytest.approx(lesson_loss(network, made), rel=1e-6)
+
+
 def test_attach_depends_on_the_seed_alone() -> None:
     first, again, other = (Lora(rank=2).attach(llama(), seed) for seed in (1, 1, 2))
     name = next(name for name, weight in first.named_parameters() if "lora_A" in name)

@@ -1,6 +1,8 @@
-"""The options that every method has in common, and their ranges."""
+"""What all methods have in common: some options, and how one builds on another in a chain."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from opportune.options import within
 
@@ -11,3 +13,8 @@ def check_common(method: str, rate: float | None, epochs: int, batch: int) -> No
         within(method, "rate", rate, 1e-8, 10.0)
     within(method, "epochs", epochs, 1, 10_000)
     within(method, "batch", batch, 1, 10_000)
+
+
+def merged(network: Any) -> Any:
+    """The network without wrapping: what an earlier method's adapter learned becomes part of the weights, for good."""
+    return network.merge_and_unload() if hasattr(network, "merge_and_unload") else network

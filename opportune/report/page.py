@@ -1,0 +1,114 @@
+"""The page: one self-contained file that needs no network, readable on a phone, in light and dark, and in print.
+
+Its Content-Security-Policy names the one style sheet and the one script by their hashes and allows nothing else, so that
+nothing in the data or in a model's output could act even if it were not escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from opportune.comparison import of_run
+from opportune.records import CallRecord
+from opportune.report import figures, plots, table
+from opportune.report.rendering import asset, render
+from opportune.report.transcript import ArmKey, inert_json, name_arms, transcript
+from opportune.rows import Comparison
+from opportune.store import Store
+
+MOST_EXAMPLES = 1000  # shown on the page; the store has them all
+
+
+def write_report(store: Store, run: str, path: Path) -> Path:
+    """Write the page of a run, as far as it has come, and return its path. An old page stays until the new one is whole."""
+    page = build(store, run)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(page, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def build(store: Store, run: str) -> str:
+    """The page's text."""
+    comparison = of_run(store, run)
+    record = store.run(run)
+    arms = store.arms(record.id)
+    names = name_arms(arms)
+    style, script = asset("report.css"), asset("report.js")
+    return render(
+        "report.html.j2",
+        comparison=comparison,
+        policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'",
+        style=style,
+        script=script,
+        over=all(row.status in ("done", "failed") for row in comparison.rows),
+        date=_date(comparison.created),
+        versions=record.config["versions"],
+        table=table.html(comparison),
+        quality=figures.quality_against_cost(comparison),
+        kinds=_kinds(comparison),
+        points=figures.points(comparison),
+        recalls=figures.recalls(comparison),
+        recall_key=[(row.recipe, *_series(i)) for i, row in enumerate(figures.best_rows(comparison))],
+        confusions=figures.confusions(comparison),
+        curves=figures.learning_curves(comparison, names, store.curves(record.id)),
+        known={
+            "energy": any(row.measured.total().joules is not None for row in comparison.rows),
+            "trial_scores": any(trial.dev_score is not None for arm in arms for trial in arm.facts.trials),
+            "shared": any(row.saved is not None for row in comparison.rows),
+        },
+        trained=[(names[arm.hash, arm.seed], arm.facts) for arm in arms if arm.facts.trials],
+        arms=arms,
+        data=Markup(inert_json(_transcript(store, record.id, names))),
+        most_examples=MOST_EXAMPLES,
+    )
+
+
+def fragment(comparison: Comparison) -> str:
+    """The recommendation, the table and the main plot as HTML for a notebook."""
+    return render(
+        "fragment.html.j2",
+        comparison=comparison,
+        table=table.html(comparison),
+        quality=figures.quality_against_cost(comparison),
+    )
+
+
+def _transcript(store: Store, run: str, names: dict[ArmKey, str]) -> dict[str, Any]:
+    examples = store.examples(run, "test")[:MOST_EXAMPLES]
+    shown = {example.example for example in examples}
+    calls: list[CallRecord] = []
+    for hash, seed in names:
+        calls += [call for call in store.calls(run, hash, seed, "test") if call.example in shown]
+    outcomes = [outcome for outcome in store.outcomes(run, split="test") if outcome.example in shown]
+    return transcript(examples, names, outcomes, calls)
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _date(created: str) -> str:
+    return f"{datetime.fromisoformat(created):%-d %B %Y, %H:%M} UTC"
+
+
+def _kinds(comparison: Comparison) -> Sequence[tuple[str, str, str]]:
+    """(colour variable, shape, words) of the kinds of arms in the plot."""
+    there = {point.kind for point in figures.points(comparison)}
+    return [(plots.variable(c), shape, words) for kind, (c, shape, words) in plots.KINDS.items() if kind in there]
+
+
+def _series(place: int) -> tuple[str, str]:
+    return plots.variable(plots.SERIES[place]), plots.SHAPES[place]

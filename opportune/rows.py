@@ -1,0 +1,134 @@
+"""What a comparison is: a row per recipe over the same examples, the reference and the recommendation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from opportune.cost import Amount, Cost
+from opportune.records import ArmStatus, Facts, Latency, ModelConfig, TaskConfig
+from opportune.scoring import Estimate
+
+Unit = Literal["dollars", "seconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Versus:
+    """An arm's score less the reference's on the same test examples."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float  # corrected for the number of arms compared
+    discordant: float  # share of examples on which just one of the two is right
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """How often examples of one label were answered right."""
+
+    label: str
+    recall: float | None  # None when every call failed
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How often examples of `target` were answered with `answer` (None: unparsed); failed calls are left out."""
+
+    target: str
+    answer: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """One seed of an arm."""
+
+    seed: int
+    status: ArmStatus
+    score: float | None
+    dev_score: float | None
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One recipe. Amounts are of one seed (their mean over seeds); counts are of all seeds together."""
+
+    recipe: str
+    hash: str
+    model: str | None
+    status: ArmStatus
+    reason: str | None
+    score: Estimate | None  # on test; None when the arm failed or has not come so far
+    n: int  # test examples
+    failed: int
+    unparsed: int
+    dev_score: float | None
+    versus: Versus | None  # None for the reference itself and where there is no score
+    predicted: Cost | None
+    measured: Cost
+    asking_per_1000_predicted: Amount | None
+    asking_per_1000: Amount
+    latency: Latency | None
+    saved: Amount | None  # what sharing with other arms saved; not part of the cost
+    shots_dropped: int
+    tokens_cut: int
+    seeds: tuple[SeedResult, ...]
+    classes: tuple[Class, ...]
+    confusion: tuple[Confusion, ...]
+    frontier: bool = False  # no other arm is as good and cheaper to ask, or better and as cheap
+
+    @property
+    def rate_at_edge(self) -> bool:
+        """Whether the best learning rate was an end of its grid: a better one may lie outside."""
+        return any(seed.facts.rate_at_edge for seed in self.seeds)
+
+    @property
+    def interval(self) -> str | None:
+        """The score's interval as two percentages."""
+        return None if self.score is None else f"{100 * self.score.low:.1f} to {100 * self.score.high:.1f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything the table, the page and the JSON show."""
+
+    run: str
+    created: str
+    finished: bool
+    task: TaskConfig
+    sizes: dict[str, int]  # examples by split
+    models: tuple[ModelConfig, ...]
+    seeds: tuple[int, ...]
+    tolerance: float  # a share: 3 points are 0.03
+    unit: Unit  # what is compared as the price of an arm
+    rows: tuple[Row, ...]  # in the order the arms were asked for
+    reference: str | None  # the leader on dev
+    recommended: str | None
+    recommendation_text: str
+    more_examples: int | None  # how many more would tell the reference and the best cheaper arm apart
+    report: str | None = None  # path of the page, where it was written
+
+    def row(self, recipe: str | None) -> Row | None:
+        """The row of a recipe."""
+        return next((row for row in self.rows if row.recipe == recipe), None)
+
+
+def mean_amount(amounts: list[Amount]) -> Amount:
+    """The mean of amounts where known, counts to the nearest whole; the peak is the largest."""
+    return scaled(sum(amounts, Amount()), 1 / max(len(amounts), 1))
+
+
+def scaled(amount: Amount, factor: float) -> Amount:
+    """The amount times a factor, counts to the nearest whole."""
+    result = amount.scaled(factor)
+    counts = {name: getattr(result, name) for name in ("tokens_in", "tokens_out", "calls")}
+    return replace(result, **{name: value if value is None else round(value) for name, value in counts.items()})
+
+
+def mean_cost(costs: list[Cost]) -> Cost:
+    """The mean bill, item by item."""
+    return Cost(**{item.name: mean_amount([getattr(cost, item.name) for cost in costs]) for item in fields(Cost)})

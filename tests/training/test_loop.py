@@ -1,0 +1,263 @@
+"""The loop: learns, resumes bit for bit, leaves frozen weights alone, keeps the best, says when it diverges."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from opportune.errors import TrainingError
+from opportune.methods.full import Full
+from opportune.methods.lora import Lora
+from opportune.training import checkpoint
+from opportune.training.loop import Settings, Step, Trained, total_steps, train
+from opportune.training.loss import lesson_loss
+from opportune.training.masters import Masters
+from opportune.training.rates import choose_rate
+from opportune.training.schedule import rate_at
+from tests.training.tiny import lessons, llama, moving, plain_loss
+
+METHODS = {"lora": Lora(rank=4), "full": Full(), "lora with dropout": Lora(rank=4, dropout=0.2)}
+SETTINGS = Settings(rate=1e-2, epochs=3, batch=4)
+
+
+class StopError(Exception):
+    """Stands for a crash between two steps."""
+
+
+def stop_at(step: int) -> Any:
+    def watch(done: Step) -> None:
+        if done.step == step:
+            raise StopError
+
+    return watch
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_training_interrupted_anywhere_ends_bit_for_bit_the_same(method: Any, dtype: Any, tmp_path: Path) -> None:
+    made, dev = lessons(10), lessons(6, seed=1)
+
+    def trained(name: str, watch: Any = lambda step: None) -> tuple[dict[str, torch.Tensor], Trained]:
+        network = method.attach(llama(dtype=dtype), 0)
+        often = replace(SETTINGS, checkpoint_seconds=0.0)
+        record = train(network, made, often, tmp_path / name, lambda: {"loss": lesson_loss(network, dev)}, watch)
+        return moving(network), record
+
+    weights, whole = trained("undisturbed")
+    for moment in random.sample(range(1, 10), 2):
+        with pytest.raises(StopError):
+            trained(f"stopped {moment}", stop_at(moment))
+        again, resumed = trained(f"stopped {moment}")
+        assert_same(again, weights)
+        assert [step.loss for step in resumed.steps] == [step.loss for step in whole.steps]
+        assert resumed.evaluations == whole.evaluations
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(weight, other[name]) for name, weight in one.items())
+
+
+LONG = Settings(rate=1e-2, epochs=10, batch=4, checkpoint_seconds=0.0)
+
+
+def long_training(folder: Path, watch: Any) -> dict[str, torch.Tensor]:
+    network = Lora(rank=4).attach(llama(), 0)
+    train(network, lessons(20), LONG, folder, None, watch)
+    return moving(network)
+
+
+def test_killed_in_the_middle_of_whatever_it_was_doing(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    reader, writer = fork.Pipe(duplex=False)
+    process = fork.Process(target=long_training, args=(tmp_path / "killed", lambda step: writer.send(step.step)))
+    process.start()
+    moment = random.randint(5, 40)
+    while reader.recv() < moment:
+        pass
+    time.sleep(random.random() * 0.01)
+    process.kill()
+    process.join()
+    assert (tmp_path / "killed" / "state.safetensors").exists()
+    begun: list[int] = []
+    resumed = long_training(tmp_path / "killed", lambda step: begun.append(step.step))
+    assert begun[0] >= moment
+    assert_same(resumed, long_training(tmp_path / "whole", lambda step: None))
+
+
+@pytest.mark.parametrize("method", [Lora(rank=8), Full()])
+def test_it_learns_and_frozen_weights_stay_bitwise(method: Any, tmp_path: Path) -> None:
+    made = lessons(40)
+    network = method.attach(llama(), 0)
+    frozen = {name: weight.clone() for name, weight in network.named_parameters() if not weight.requires_grad}
+    before = lesson_loss(network, made)
+    trained = train(network, made, Settings(rate=3e-2, epochs=10, batch=8), tmp_path)
+    assert lesson_loss(network, made) < 0.5 * before
+    assert len(trained.steps) == total_steps(40, Settings(rate=1.0, epochs=10, batch=8)) == 50
+    now = dict(network.named_parameters())
+    assert all(torch.equal(weight, now[name]) for name, weight in frozen.items())
+    assert bool(frozen) == isinstance(method, Lora)
+
+
+def test_a_step_reports_the_mean_loss_and_norm_of_its_lessons(tmp_path: Path) -> None:
+    made = lessons(7)
+    plain = llama(own=False)
+    reference = plain_loss(plain, made)
+    reference.backward()
+    norm = torch.stack([weight.grad.norm() for weight in plain.parameters()]).norm()
+    (step,) = train(Full().attach(llama(), 0), made, Settings(rate=1e-3, epochs=1, batch=7), tmp_path).steps
+    assert step.loss == pytest.approx(float(reference.detach()), rel=1e-5)
+    assert step.norm == pytest.approx(float(norm), rel=1e-4)
+    assert step.tokens == sum(len(lesson.ids) for lesson in made)
+
+
+def test_every_lesson_is_seen_once_an_epoch_in_an_order_of_the_seed(tmp_path: Path) -> None:
+    made = lessons(9)
+    runs = [
+        train(Full().attach(llama(), 0), made, Settings(rate=1e-9, epochs=2, batch=1, seed=seed), tmp_path / name)
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    losses = [[step.loss for step in run.steps] for run in runs]
+    assert losses[0] == losses[1] != losses[2]
+    assert losses[0][:9] != losses[0][9:]
+    assert sorted(losses[0][:9]) == pytest.approx(sorted(losses[0][9:]), rel=1e-4)
+    assert sorted(losses[0]) == pytest.approx(sorted(losses[2]), rel=1e-4)
+
+
+def test_the_best_weights_are_kept_and_a_stale_training_stops(tmp_path: Path) -> None:
+    figures = iter([3.0, 1.0, 2.0, 2.0, 0.0])
+    network, seen = Lora(rank=4).attach(llama(), 0), []
+
+    def evaluate() -> dict[str, float]:
+        seen.append(moving(network))
+        return {"loss": next(figures), "accuracy": 0.5}
+
+    trained = train(network, lessons(8), Settings(rate=1e-2, epochs=5, batch=4, patience=2), tmp_path, evaluate)
+    assert trained.stopped_early
+    assert trained.best is not None
+    assert (trained.best.step, trained.best.figures) == (4, {"loss": 1.0, "accuracy": 0.5})
+    assert len(trained.steps) == 8
+    assert_same(moving(network), seen[1])
+
+
+def test_updates_below_a_rounding_of_bfloat16_are_not_lost(tmp_path: Path) -> None:
+    network = Full().attach(llama(dtype=torch.bfloat16), 0)
+    masters = Masters(network)
+    weight = next(iter(dict(network.named_parameters()).values()))
+    name, before = next(iter(masters.weights)), weight.detach().clone()
+    for _ in range(200):
+        with torch.no_grad():
+            masters.weights[name].add_(before.float().abs() * 1e-4)
+        masters.publish()
+    assert torch.allclose(weight.float(), before.float() + before.float().abs() * 0.02, rtol=1e-2)
+    by_itself = before.clone()
+    for _ in range(200):
+        by_itself += by_itself.abs() * 1e-4
+    assert torch.equal(by_itself, before)  # what masters are for
+
+
+def test_gradients_of_several_packs_add_up_in_float32(tmp_path: Path) -> None:
+    network = llama(dtype=torch.bfloat16)
+    masters = Masters(network)
+    weight = dict(network.named_parameters())[name := next(iter(masters.weights))]
+    for value in (1.0, 1e-3):
+        weight.grad = torch.full_like(weight, value)
+        masters.collect()
+    assert float(masters.weights[name].grad.flatten()[0]) == pytest.approx(1.001, rel=1e-4)  # type: ignore[union-attr]
+
+
+def test_a_diverging_training_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"diverged at step \d+ of .* learning rate"):
+        train(Full().attach(llama(), 0), lessons(20), Settings(rate=100.0, epochs=9, batch=4), tmp_path)
+    network = Full().attach(llama(), 0)
+    with torch.no_grad():
+        network.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="step 1 of"):
+        train(network, lessons(20), SETTINGS, tmp_path)
+
+
+def test_nothing_to_learn_from_or_to_move(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no lessons"):
+        train(llama(), [], SETTINGS, tmp_path)
+    with pytest.raises(TrainingError, match="no weight"):
+        train(llama().requires_grad_(False), lessons(2), SETTINGS, tmp_path)
+
+
+def test_a_checkpoint_of_another_training_or_half_a_file_is_not_continued(tmp_path: Path) -> None:
+    train(Lora(rank=2).attach(llama(), 0), lessons(8), replace(SETTINGS, stop_after=2), tmp_path)
+    begun: list[int] = []
+    train(Lora(rank=2).attach(llama(), 0), lessons(9), SETTINGS, tmp_path, None, lambda step: begun.append(step.step))
+    assert begun[0] == 1
+    file = tmp_path / "half.safetensors"
+    checkpoint.save(file, {"a": torch.arange(100.0)}, {"n": 1})
+    file.write_bytes(file.read_bytes()[:-10])
+    assert checkpoint.load(file) is None
+
+
+def test_schedule_warms_up_stays_and_falls_to_nothing() -> None:
+    rates = [rate_at(step, 100, 2.0, 0.1, 0.5) for step in range(100)]
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[9:51] == pytest.approx([2.0] * 42)
+    assert rates[75] == pytest.approx(1.0)
+    assert rates[99] == pytest.approx(0.04)
+    assert rate_at(0, 1, 2.0, 0.1, 0.5) == 2.0
+
+
+# ---- choosing the rate ----------------------------------------------------------------------------------------------
+
+
+def search(folder: Path, network: Any, rates: tuple[float, ...], watch: Any = lambda step: None) -> Any:
+    dev = lessons(12, seed=1)
+    settings = Settings(rate=0.0, epochs=6, batch=4, checkpoint_seconds=0.0)
+    return choose_rate(
+        network, lessons(24), settings, rates, folder, lambda: {"loss": lesson_loss(network, dev)}, watch
+    )
+
+
+def test_the_best_rate_is_chosen_and_goes_on_as_if_it_had_been_the_only_one(tmp_path: Path) -> None:
+    network = Lora(rank=4).attach(llama(), 0)
+    start = moving(network)
+    choice = search(tmp_path / "search", network, (1e-6, 1e-2, 100.0))
+    assert (choice.rate, choice.at_edge) == (1e-2, False)
+    assert [len(trial.steps) for trial in choice.trials[:2]] == [6, 6]
+    assert not choice.trials[2].figures or choice.trials[2].loss > choice.trials[1].loss
+    assert_same(moving(network), start)
+    settings = Settings(rate=choice.rate, epochs=6, batch=4)
+    begun: list[int] = []
+    train(network, lessons(24), settings, choice.folder, None, lambda step: begun.append(step.step))
+    assert begun[0] == 7
+    undisturbed = Lora(rank=4).attach(llama(), 0)
+    train(undisturbed, lessons(24), settings, tmp_path / "alone")
+    assert_same(moving(network), moving(undisturbed))
+
+
+def test_an_interrupted_search_repeats_no_step(tmp_path: Path) -> None:
+    done: list[tuple[float, int]] = []
+
+    def crash(step: Step) -> None:
+        if len(done) == 8:
+            raise StopError
+        done.append((round(step.rate, 12), step.step))
+
+    with pytest.raises(StopError):
+        search(tmp_path, Lora(rank=4).attach(llama(), 0), (1e-4, 1e-3, 1e-2), crash)
+    choice = search(
+        tmp_path, Lora(rank=4).attach(llama(), 0), (1e-4, 1e-3, 1e-2), lambda s: done.append((s.rate, s.step))
+    )
+    steps = [step for _, step in done]
+    assert steps == [1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6]
+    assert (choice.rate, choice.at_edge) == (1e-2, True)
+    fresh = search(tmp_path / "fresh", Lora(rank=4).attach(llama(), 0), (1e-4, 1e-3, 1e-2))
+    assert [trial.figures for trial in choice.trials] == [trial.figures for trial in fresh.trials]
+
+
+def test_all_rates_diverging_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="every learning rate diverged"):
+        search(tmp_path, Full().attach(llama(), 0), (50.0, 100.0))
