@@ -80,7 +80,7 @@ def _keep_reference(reference: Row, rival: Row, tolerance: float, unit: Unit, me
     verdict = (
         f"is measurably worse: {_difference(rival)}"
         if versus.high < 0
-        else f"may lose more than {_points(tolerance)} points: {_difference(rival)}"
+        else f"could be more than {_points(tolerance)} points worse: {_difference(rival)}"
     )
     text = (
         f"Use {reference.recipe}: it led on dev and has {_score(reference, metric)}. "
@@ -89,7 +89,7 @@ def _keep_reference(reference: Row, rival: Row, tolerance: float, unit: Unit, me
     )
     if needed is not None and shown is not None:
         text += (
-            f" About {needed:,} more test examples would tell the two apart, if they differ by {_points(shown)} points "
+            f" About {float(f'{needed:.2g}'):,.0f} more test examples would tell the two apart, if they differ by {_points(shown)} points "
             f"(80 % power)."
         )
     return Recommendation(reference.recipe, text, needed)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from opportune.types import Example, Metric
 _FIGURE_RESAMPLES = 1000  # a figure that is no mean is computed anew for each
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # equal only to itself, so that its resamples can be kept
 class Sample:
     """One arm on one split: `scores` is seeds x examples, not a number where the call failed."""
 
@@ -103,8 +104,7 @@ def estimate(sample: Sample, metric: Metric) -> Estimate | None:
     """The score of an arm with its interval; None when every call failed."""
     if (value := figure(sample, metric)) is None:
         return None
-    low = _interval(worst := filled(sample, right=False), metric).low
-    high = _interval(worst if _complete(sample) else filled(sample, right=True), metric).high
+    low, high = _interval(filled(sample, False), metric).low, _interval(filled(sample, True), metric).high
     return Estimate(value, min(max(low, 0.0), value), max(min(high, 1.0), value))
 
 
@@ -126,6 +126,8 @@ def difference(first: Sample, second: Sample, metric: Metric) -> Difference | No
 
 def filled(sample: Sample, right: bool) -> Sample:
     """The sample with failed calls counted as right or as wrong."""
+    if _complete(sample):
+        return sample
     failed = np.isnan(sample.scores)
     targets = [example.target if right else None for example in sample.examples]
     answers = tuple(
@@ -208,6 +210,7 @@ def _units(sample: Sample) -> int:
     return len(sample.examples) if groups is None else len(set(groups))
 
 
+@lru_cache(maxsize=64)
 def _resampled(sample: Sample, metric: Metric, seeds: int) -> Floats:
     """The figure in each of the resamples, which are the same for all arms on these examples."""
     size = statistics.RESAMPLES if metric.additive else _FIGURE_RESAMPLES

@@ -73,7 +73,7 @@ def clustered_share(scores: Floats, groups: Sequence[Hashable]) -> Interval:
     The variance is the cluster-robust one, the quantile Student's with one degree of freedom less than groups. Where
     it cannot be estimated (all scores equal) a group counts as one example.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
     number = len(set(groups))
     if number < 2:
@@ -81,7 +81,7 @@ def clustered_share(scores: Floats, groups: Sequence[Hashable]) -> Interval:
     mean, variance = float(scores.mean()), cluster_variance(scores, groups)
     plain = mean * (1 - mean)
     effective = min(float(scores.size), plain / variance) if variance > 0 else float(number)
-    return wilson(mean * effective, effective, float(student.ppf(0.975, number - 1)))
+    return wilson(mean * effective, effective, float(stdtrit(number - 1, 0.975)))
 
 
 def cluster_variance(values: Floats, groups: Sequence[Hashable]) -> float:
@@ -104,19 +104,21 @@ def paired_shares(gained: float, lost: float, count: int) -> Interval:
 
     `gained` examples are right only with the first recipe, `lost` only with the second, of `count`.
     """
-    from scipy.optimize import brentq
-
     if count <= 0:
         return Interval(-1.0, 1.0)
+    return Interval(_tango_bound(gained, lost, count, -1), _tango_bound(gained, lost, count, 1))
 
-    def bound(sign: int) -> float:
-        end = -1.0 if sign > 0 else 1.0
-        inner = (gained - lost) / count
-        if inner == end:
-            return end
-        return float(brentq(lambda d: _tango(gained, lost, count, d) - sign * _QUANTILE, end + sign * 1e-12, inner))
 
-    return Interval(bound(1), bound(-1))
+def _tango_bound(gained: float, lost: float, count: int, side: int) -> float:
+    """Where the score statistic meets the quantile, by bisection between the estimate and the end of the range."""
+    inner, outer = (gained - lost) / count, float(side)
+    for _ in range(60):
+        middle = (inner + outer) / 2
+        if abs(_tango(gained, lost, count, middle)) < _QUANTILE:
+            inner = middle
+        else:
+            outer = middle
+    return outer
 
 
 def _tango(gained: float, lost: float, count: int, difference: float) -> float:
@@ -131,9 +133,9 @@ def _tango(gained: float, lost: float, count: int, difference: float) -> float:
 
 def mcnemar(gained: int, lost: int) -> float:
     """The two-sided exact p of McNemar's test (1947): are the discordant pairs a fair coin?"""
-    from scipy.stats import binomtest
+    from scipy.special import bdtr
 
-    return float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+    return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -201,23 +203,21 @@ def _seed_places(draws: Draws, seeds: int) -> Integers:
 
 def percentiles(values: Floats, units: int) -> Interval:
     """The 95 % interval of bootstrap values, expanded for few examples or groups (Hesterberg 2015)."""
-    from scipy.stats import norm
-    from scipy.stats import t as student
+    from scipy.special import ndtr, stdtrit
 
     if units < 2:
         return Interval(-math.inf, math.inf)
-    tail = float(norm.cdf(math.sqrt(units / (units - 1)) * student.ppf(0.025, units - 1)))
+    tail = float(ndtr(math.sqrt(units / (units - 1)) * stdtrit(units - 1, 0.025)))
     low, high = np.quantile(values, (tail, 1 - tail))
     return Interval(float(low), float(high))
 
 
 def bootstrap_p(differences: Floats, units: int) -> float:
     """The two-sided p of no difference, from bootstrap differences: where the interval of `percentiles` meets zero."""
-    from scipy.stats import norm
-    from scipy.stats import t as student
+    from scipy.special import ndtri, stdtr
 
     if units < 2:
         return 1.0
     beyond = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
-    quantile = float(norm.ppf((1 + beyond) / (1 + differences.size)))
-    return min(1.0, 2 * float(student.cdf(quantile / math.sqrt(units / (units - 1)), units - 1)))
+    quantile = float(ndtri((1 + beyond) / (1 + differences.size)))
+    return min(1.0, 2 * float(stdtr(units - 1, quantile / math.sqrt(units / (units - 1)))))

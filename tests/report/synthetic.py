@@ -57,6 +57,7 @@ class Plan:
     shots: int = 0
     seconds: float = 0.0  # of asking one question
     training: float = 0.0
+    nearest: bool = False  # other shots for every question
 
 
 ARMS = (
@@ -164,7 +165,7 @@ def _ask(
 ) -> None:
     luck = random.Random(f"{plan.recipe} {arm.seed}")
     head = "<|im_start|>system\nSort the message. Labels: " + ", ".join(labels) + ".<|im_end|>\n"
-    head += "".join(f"Text: {MESSAGES[i % 10]}\nLabel: {labels[i % len(labels)]}\n" for i in range(plan.shots))
+    shots = [f"Text: {MESSAGES[i % 10]} ({i})\nLabel: {labels[i % len(labels)]}\n" for i in range(plan.shots)]
     calls, outcomes = [], []
     for example in examples:
         if example.split == "train":
@@ -190,7 +191,8 @@ def _ask(
         )
         if arm.model is not None:
             call: dict[str, Any] = {"choices": tuple(labels), "scores": tuple(scores)} if not gone else {"error": "timeout"}
-            prompt = f"{head}Text: {example.input}\nLabel:"
+            shown = luck.sample(shots, len(shots)) if plan.nearest else shots
+            prompt = f"{head}{''.join(shown)}Text: {example.input}\nLabel:"
             place = {"stage": example.split, "round": 0, "position": 0, "key": f"{arm.hash}{arm.seed}{example.example}"}
             calls.append(CallRecord(**key, **place, prompt=prompt, tokens_in=len(prompt) // 4, **call))
     store.put_calls(calls)

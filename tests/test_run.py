@@ -1,0 +1,161 @@
+"""A whole comparison on a tiny network: what is stored, what is shared, what survives being killed."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+
+from opportune.api import ask, compare, report, show
+from opportune.comparison import show_json
+from opportune.errors import RecipeError, StoreError
+from opportune.store import Store
+from tests.inference.tiny import CHATML, plain_network_of, tokenizer_of
+from tests.run_tiny import RECIPES, main
+from tests.toy import toy_task
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    plain_network_of("llama").save_pretrained(folder)
+    tokenizer_of(template=CHATML).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def runs(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    main(model, str(folder))
+    return folder
+
+
+def results(folder):
+    """Everything a run found out, without what depends on the clock."""
+    with Store.open(folder, create=False) as store:
+        run = store.latest_run().id
+        arms = [(arm.recipe, arm.status, arm.facts.rate, arm.facts.trainable_parameters) for arm in store.arms(run)]
+        calls = [(c.hash, c.stage, c.example, c.prompt, c.texts, c.scores, c.tokens_in) for c in store.calls(run)]
+        outcomes = store.outcomes(run)
+        curves = [(p.hash, p.trial, p.step, p.values) for p in store.curves(run)]
+    return arms, sorted(calls, key=str), sorted(outcomes, key=str), sorted(curves, key=str)
+
+
+def test_every_arm_is_done_billed_and_scored(runs):
+    comparison = show(runs=runs)
+    assert [row.recipe for row in comparison.rows] == list(RECIPES)
+    for row in comparison.rows:
+        assert row.status == "done", row.reason
+        assert row.score is not None
+        assert row.measured.asking.seconds is not None
+        assert row.latency is not None
+    asked = comparison.row("zero-shot").measured.asking
+    assert asked.calls == 4
+    assert asked.flops > 0
+    assert comparison.row("lora:rank=2,epochs=2,batch=4").measured.tuning.seconds > 0
+    assert comparison.row("lora:rank=2,epochs=2,batch=4").measured.training.flops > 0
+    assert comparison.reference
+    assert comparison.recommended
+    assert comparison.report
+
+
+def test_the_trained_arm_keeps_its_search_and_its_curve(runs):
+    with Store.open(runs, create=False) as store:
+        run = store.latest_run().id
+        lora = next(arm for arm in store.arms(run) if arm.recipe.startswith("lora"))
+        assert len(lora.facts.trials) == 4
+        assert lora.facts.rate in {trial.rate for trial in lora.facts.trials}
+        curve = [point for point in store.curves(run) if point.hash == lora.hash]
+        assert {point.trial for point in curve if point.trial != "final"}
+        assert any("dev_score" in point.values for point in curve)
+
+
+def test_what_two_arms_ask_alike_is_computed_once_and_charged_twice(model, tmp_path):
+    done = compare(
+        toy_task(), recipes=["k-shot:k=4", "k-shot:k=4,calibrate=contextual"], models=[model], runs=tmp_path
+    )
+    plain, calibrated = done.rows
+    assert calibrated.saved.calls == 8
+    assert calibrated.measured.asking.calls == plain.measured.asking.calls == 4
+    assert calibrated.measured.asking.seconds == plain.measured.asking.seconds
+
+
+def test_the_same_command_again_repeats_nothing(runs, model):
+    before = results(runs)
+    began = time.perf_counter()
+    main(model, str(runs))
+    assert results(runs) == before
+    with Store.open(runs, create=False) as store:
+        assert len(store.list_runs()) == 1
+    assert time.perf_counter() - began < 60
+
+
+def test_a_finished_run_answers_new_questions_with_its_artefacts(runs):
+    for recipe in RECIPES:
+        answer = ask("latest", recipe, "a hammer", runs=runs)
+        assert answer.text in ("fruit", "tool")
+    with pytest.raises(RecipeError, match="finished are: majority"):
+        ask("latest", "nonsense", "a hammer", runs=runs)
+    with pytest.raises(StoreError, match="no run 'nothing'"):
+        ask("nothing", "majority", "a hammer", runs=runs)
+
+
+def test_the_answer_of_an_artefact_is_the_one_the_run_measured(runs):
+    with Store.open(runs, create=False) as store:
+        shown = show_json(store, store.latest_run().id)
+    for recipe in RECIPES[2:]:
+        outcome = next(o for o in shown["outcomes"] if o["recipe"] == recipe)
+        answer = ask("latest", recipe, outcome["input"], runs=runs)
+        assert answer.text == outcome["answer"]
+
+
+def test_show_json_holds_every_prompt_and_answer(runs):
+    with Store.open(runs, create=False) as store:
+        shown = show_json(store, store.latest_run().id)
+    outcome = next(o for o in shown["outcomes"] if o["recipe"] == "zero-shot")
+    assert {"recipe", "input", "target", "answer", "status", "score", "prompts", "completions", "choices"} <= set(outcome)
+    assert outcome["input"] in outcome["prompts"][0]
+
+
+def test_the_report_can_be_written_anew(runs):
+    page = report(runs=runs)
+    page.unlink()
+    assert report(runs=runs).read_text().count("<html") == 1
+
+
+def test_bad_recipes_are_refused_before_anything_is_measured(model, tmp_path):
+    for recipe, message in (("k-shot:k=99", "k=99 needs 99"), ("nonsense", "unknown name 'nonsense'")):
+        with pytest.raises(RecipeError, match=message):
+            compare(toy_task(), recipes=["majority", recipe], models=[model], runs=tmp_path)
+    with Store.open(tmp_path) as store:
+        assert store.list_runs() == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_anywhere_the_same_command_ends_the_same(seed, model, runs, tmp_path):
+    """kill -9 at random moments until a process gets to the end by itself."""
+    command = [sys.executable, "-m", "tests.run_tiny", model, str(tmp_path)]
+    moments = random.Random(seed)
+    for patience in range(40):
+        process = subprocess.Popen(command)
+        try:
+            # Longer and longer, so that it ends: start-up alone takes seconds.
+            process.wait(timeout=moments.uniform(2.5, 4) + patience)
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    assert process.returncode == 0
+    assert results(tmp_path) == results(runs)
+
+
+def test_a_second_process_on_the_same_run_is_refused(model, runs):
+    with Store.open(runs, create=False) as store, store.lock_run(store.latest_run().id):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.run_tiny", model, str(runs)], capture_output=True, text=True, check=False
+        )
+    assert done.returncode != 0
+    assert "is in use by process" in done.stderr
