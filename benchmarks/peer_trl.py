@@ -163,7 +163,9 @@ def _clock() -> Any:
     class Clock(TrainerCallback):  # type: ignore[misc]
         """Seconds of each step, without fetching its batches or writing logs."""
 
-        seconds: list[float] = []  # noqa: RUF012
+        def __init__(self) -> None:
+            self.seconds: list[float] = []
+            self.began = 0.0
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             self.began = time.perf_counter()
@@ -171,9 +173,7 @@ def _clock() -> Any:
         def on_step_end(self, *_: Any, **__: Any) -> None:
             self.seconds.append(time.perf_counter() - self.began)
 
-    clock = Clock()
-    clock.seconds = []
-    return clock
+    return Clock()
 
 
 if __name__ == "__main__":

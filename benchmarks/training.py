@@ -2,7 +2,8 @@
 
 Both sides get the same token ids, lessons a step, learning rate at every step, rank and targets. TRL trains with the
 best of some CPU settings, found first. Each measured training is a process of its own; the sides take turns, a seed a
-round. One judge (transformers + PEFT, lesson by lesson) reads the loss on dev from the adapters that both saved.
+round. One judge (transformers + PEFT, lesson by lesson) reads the loss on the
+next lessons (dev) from the adapters that both saved.
 
     python -m benchmarks.training [--task trec6]
 """
@@ -80,7 +81,7 @@ class Bench:
         with self._own() as own:
             dtype = own.ask(do="load", model=self.model, dtype="auto")["dtype"]
             lessons = own.ask(do="lessons", folder=self.folder, split="train", first=0, count=case.lessons)
-            dev = own.ask(do="lessons", folder=self.folder, split="test", first=0, count=case.dev)
+            dev = own.ask(do="lessons", folder=self.folder, split="train", first=case.lessons, count=case.dev)
         with self._peer() as peer:
             versions = peer.ask(do="versions")
             tried = self._sweep(peer, lessons)

@@ -33,7 +33,7 @@ from opportune.schema import outcomes_json, to_json
 from opportune.scoring import Estimate, Sample, example_of
 from opportune.statistics import holm
 from opportune.store import Store
-from opportune.types import Example, Metric
+from opportune.types import Example, Metric, Split
 
 __all__ = [
     "Class",
@@ -85,11 +85,11 @@ def build(
 ) -> Comparison:
     """The comparison of these records, under `metric`."""
     config = run.config
-    arms = _arms(records, examples, outcomes)
-    rows = [_row(arm, metric, config["task"]["labels"]) for arm in arms]
+    arms = _arms(metric, records, examples, outcomes)
+    rows = [_row(arm, config["task"]["labels"]) for arm in arms]
     unit = price_unit(rows)
-    place = _reference(arms, rows, metric, unit)
-    rows = mark_frontier(_versus(arms, rows, place, metric), unit)
+    place = _reference(arms, rows, unit)
+    rows = mark_frontier(_versus(arms, rows, place), unit)
     reference = None if place is None else rows[place]
     advice = recommend(rows, reference, config["tolerance"], unit, config["task"]["metric"])
     return Comparison(
@@ -111,7 +111,10 @@ def build(
 
 
 def _arms(
-    records: Sequence[ArmRecord], examples: Sequence[ExampleRecord], outcomes: Sequence[OutcomeRecord]
+    metric: Metric,
+    records: Sequence[ArmRecord],
+    examples: Sequence[ExampleRecord],
+    outcomes: Sequence[OutcomeRecord],
 ) -> list[_Arm]:
     splits: dict[str, list[Example]] = {"dev": [], "test": []}
     for example in sorted(examples, key=lambda record: record.position):
@@ -123,14 +126,16 @@ def _arms(
     for outcome in outcomes:
         answered.setdefault((outcome.hash, outcome.split), []).append(outcome)
 
+    def sample(name: str, split: Split) -> Sample | None:
+        return scoring.sample(metric, answered.get((name, split), []), splits[split])
+
     def arm(name: str, seeds: list[ArmRecord]) -> _Arm:
-        dev, test = answered.get((name, "dev"), []), answered.get((name, "test"), [])
-        return _Arm(tuple(seeds), tuple(test), scoring.sample(dev, splits["dev"]), scoring.sample(test, splits["test"]))
+        return _Arm(tuple(seeds), tuple(answered.get((name, "test"), [])), sample(name, "dev"), sample(name, "test"))
 
     return [arm(name, seeds) for name, seeds in by_hash.items()]
 
 
-def _row(arm: _Arm, metric: Metric, labels: Sequence[str] | None) -> Row:
+def _row(arm: _Arm, labels: Sequence[str] | None) -> Row:
     first, status = arm.records[0], _status(arm.records)
     test = None if status == "failed" else arm.test
     bills = [record.predicted for record in arm.records if record.predicted is not None]
@@ -145,11 +150,11 @@ def _row(arm: _Arm, metric: Metric, labels: Sequence[str] | None) -> Row:
         model=first.model,
         status=status,
         reason=next((record.reason for record in arm.records if record.reason), None),
-        score=scoring.estimate(test, metric) if test else None,
+        score=scoring.estimate(test) if test else None,
         n=len(test.examples) if test else 0,
         failed=sum(outcome.status == "failed" for outcome in arm.outcomes),
         unparsed=sum(outcome.status == "unparsed" for outcome in arm.outcomes),
-        dev_score=scoring.figure(arm.dev, metric) if arm.dev else None,
+        dev_score=scoring.figure(arm.dev) if arm.dev else None,
         versus=None,
         predicted=predicted,
         measured=measured,
@@ -159,7 +164,7 @@ def _row(arm: _Arm, metric: Metric, labels: Sequence[str] | None) -> Row:
         saved=mean_amount(saved) if saved else None,
         shots_dropped=sum(record.facts.shots_dropped for record in arm.records),
         tokens_cut=sum(record.facts.tokens_cut for record in arm.records),
-        seeds=_seeds(arm, metric),
+        seeds=_seeds(arm),
         classes=_classes(test, labels) if test and labels else (),
         confusion=_confusion(arm, test) if test and labels else (),
     )
@@ -180,9 +185,9 @@ def _latency(arm: _Arm) -> Latency | None:
     return Latency(sum(one.p50 for one in found) / len(found), sum(one.p95 for one in found) / len(found))
 
 
-def _seeds(arm: _Arm, metric: Metric) -> tuple[SeedResult, ...]:
-    test = scoring.figures(arm.test, metric) if arm.test else {}
-    dev = scoring.figures(arm.dev, metric) if arm.dev else {}
+def _seeds(arm: _Arm) -> tuple[SeedResult, ...]:
+    test = scoring.figures(arm.test) if arm.test else {}
+    dev = scoring.figures(arm.dev) if arm.dev else {}
     return tuple(
         SeedResult(record.seed, record.status, test.get(record.seed), dev.get(record.seed), record.facts)
         for record in arm.records
@@ -211,19 +216,19 @@ def _confusion(arm: _Arm, test: Sample) -> tuple[Confusion, ...]:
     return tuple(Confusion(target, answer, count) for (target, answer), count in found.most_common())
 
 
-def _reference(arms: Sequence[_Arm], rows: Sequence[Row], metric: Metric, unit: Unit) -> int | None:
+def _reference(arms: Sequence[_Arm], rows: Sequence[Row], unit: Unit) -> int | None:
     """The place of the leader on dev among the arms that are done."""
 
     def rank(place: int) -> tuple[float, float]:
         dev, cost = arms[place].dev, price(rows[place], unit)
-        value = scoring.figure(scoring.filled(dev, right=False), metric) if dev else None
+        value = scoring.figure(scoring.filled(dev, right=False)) if dev else None
         return -round(value or 0.0, 9), float("inf") if cost is None else cost
 
     able = [place for place, row in enumerate(rows) if row.status == "done" and row.score and row.dev_score is not None]
     return min(able, key=rank, default=None)
 
 
-def _versus(arms: Sequence[_Arm], rows: Sequence[Row], place: int | None, metric: Metric) -> list[Row]:
+def _versus(arms: Sequence[_Arm], rows: Sequence[Row], place: int | None) -> list[Row]:
     """The rows with their paired difference to the reference, corrected for their number."""
     other = None if place is None else arms[place].test
     if other is None:
@@ -232,7 +237,7 @@ def _versus(arms: Sequence[_Arm], rows: Sequence[Row], place: int | None, metric
         number: difference
         for number, (arm, row) in enumerate(zip(arms, rows, strict=True))
         if number != place and row.score and arm.test
-        if (difference := scoring.difference(arm.test, other, metric)) is not None
+        if (difference := scoring.difference(arm.test, other)) is not None
     }
     corrected = dict(zip(found, holm([difference.p for difference in found.values()]), strict=True))
 

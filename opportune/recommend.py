@@ -89,8 +89,8 @@ def _keep_reference(reference: Row, rival: Row, tolerance: float, unit: Unit, me
     )
     if needed is not None and shown is not None:
         text += (
-            f" About {float(f'{needed:.2g}'):,.0f} more test examples would tell the two apart, if they differ by {_points(shown)} points "
-            f"(80 % power)."
+            f" About {float(f'{needed:.2g}'):,.0f} more test examples would tell the two apart, if they differ by "
+            f"{_points(shown)} points (80 % power)."
         )
     return Recommendation(reference.recipe, text, needed)
 

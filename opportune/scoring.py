@@ -30,6 +30,7 @@ _FIGURE_RESAMPLES = 1000  # a figure that is no mean is computed anew for each
 class Sample:
     """One arm on one split: `scores` is seeds x examples, not a number where the call failed."""
 
+    metric: Metric
     seeds: tuple[int, ...]
     examples: tuple[Example, ...]
     answers: tuple[tuple[str | None, ...], ...]  # seeds x examples
@@ -68,7 +69,7 @@ def example_of(record: ExampleRecord) -> Example:
     return Example(record.example, record.input, record.target, record.choices, None, record.group)
 
 
-def sample(outcomes: Sequence[OutcomeRecord], examples: Sequence[Example]) -> Sample | None:
+def sample(metric: Metric, outcomes: Sequence[OutcomeRecord], examples: Sequence[Example]) -> Sample | None:
     """The outcomes of one arm, on the examples that every seed has answered so far; None when there are none."""
     by_seed: dict[int, dict[str, OutcomeRecord]] = {}
     for outcome in outcomes:
@@ -81,44 +82,44 @@ def sample(outcomes: Sequence[OutcomeRecord], examples: Sequence[Example]) -> Sa
     found = [[row[example.id] for example in shared] for row in rows]
     scores = [[np.nan if o.score is None else o.score for o in row] for row in found]
     answers = tuple(tuple(outcome.answer for outcome in row) for row in found)
-    return Sample(seeds, shared, answers, np.array(scores, dtype=np.float64))
+    return Sample(metric, seeds, shared, answers, np.array(scores, dtype=np.float64))
 
 
-def figures(sample: Sample, metric: Metric) -> dict[int, float]:
+def figures(sample: Sample) -> dict[int, float]:
     """The metric's figure by seed, failed calls left out; without the seeds whose every call failed."""
     scored = [np.flatnonzero(~np.isnan(row)) for row in sample.scores]
     return {
-        seed: _seed_figure(sample, metric, place, examples)
+        seed: _seed_figure(sample, place, examples)
         for place, (seed, examples) in enumerate(zip(sample.seeds, scored, strict=True))
         if examples.size
     }
 
 
-def figure(sample: Sample, metric: Metric) -> float | None:
+def figure(sample: Sample) -> float | None:
     """The metric's figure, averaged over seeds, failed calls left out; None when every call failed."""
-    values = list(figures(sample, metric).values())
+    values = list(figures(sample).values())
     return sum(values) / len(values) if values else None
 
 
-def estimate(sample: Sample, metric: Metric) -> Estimate | None:
+def estimate(sample: Sample) -> Estimate | None:
     """The score of an arm with its interval; None when every call failed."""
-    if (value := figure(sample, metric)) is None:
+    if (value := figure(sample)) is None:
         return None
-    low, high = _interval(filled(sample, False), metric).low, _interval(filled(sample, True), metric).high
+    low, high = _interval(filled(sample, False)).low, _interval(filled(sample, True)).high
     return Estimate(value, min(max(low, 0.0), value), max(min(high, 1.0), value))
 
 
-def difference(first: Sample, second: Sample, metric: Metric) -> Difference | None:
+def difference(first: Sample, second: Sample) -> Difference | None:
     """`first` less `second` on the examples that both answered; None where there is no such example."""
     first, second = _common(first, second)
     both = np.flatnonzero(~(np.isnan(first.scores).any(axis=0) | np.isnan(second.scores).any(axis=0)))
     if not both.size:
         return None
-    value = _mean_figure(_take(first, both), metric) - _mean_figure(_take(second, both), metric)
-    worst = _paired(filled(first, right=False), filled(second, right=True), metric)
+    value = _mean_figure(_take(first, both)) - _mean_figure(_take(second, both))
+    worst = _paired(filled(first, right=False), filled(second, right=True))
     best = worst
     if not (_complete(first) and _complete(second)):
-        best = _paired(filled(first, right=True), filled(second, right=False), metric)
+        best = _paired(filled(first, right=True), filled(second, right=False))
     p = max(worst.p, best.p) if worst.value * best.value > 0 or worst is best else 1.0
     discordant = max(worst.discordant, best.discordant)
     return Difference(value, min(worst.low, value), max(best.high, value), p, discordant)
@@ -141,22 +142,22 @@ def _complete(sample: Sample) -> bool:
     return not np.isnan(sample.scores).any()
 
 
-def _seed_figure(sample: Sample, metric: Metric, seed: int, places: Integers) -> float:
-    if metric.additive:
+def _seed_figure(sample: Sample, seed: int, places: Integers) -> float:
+    if sample.metric.additive:
         return float(sample.scores[seed, places].mean())
     answers, examples = sample.answers[seed], sample.examples
-    return metric.figure([answers[place] for place in places], [examples[place] for place in places])
+    return sample.metric.figure([answers[place] for place in places], [examples[place] for place in places])
 
 
-def _mean_figure(sample: Sample, metric: Metric) -> float:
+def _mean_figure(sample: Sample) -> float:
     everything = np.arange(len(sample.examples))
-    return float(np.mean([_seed_figure(sample, metric, seed, everything) for seed in range(len(sample.scores))]))
+    return float(np.mean([_seed_figure(sample, seed, everything) for seed in range(len(sample.scores))]))
 
 
 def _take(sample: Sample, places: Integers) -> Sample:
     answers = tuple(tuple(row[place] for place in places) for row in sample.answers)
     examples = tuple(sample.examples[place] for place in places)
-    return Sample(sample.seeds, examples, answers, sample.scores[:, places])
+    return replace(sample, examples=examples, answers=answers, scores=sample.scores[:, places])
 
 
 def _common(first: Sample, second: Sample) -> tuple[Sample, Sample]:
@@ -170,32 +171,32 @@ def _common(first: Sample, second: Sample) -> tuple[Sample, Sample]:
     return _take(first, np.array(mine, dtype=np.int64)), _take(second, np.array(theirs, dtype=np.int64))
 
 
-def _single_shares(metric: Metric, *samples: Sample) -> bool:
-    return metric.binary and metric.additive and all(len(sample.scores) == 1 for sample in samples)
+def _single_shares(*samples: Sample) -> bool:
+    return all(s.metric.binary and s.metric.additive and len(s.scores) == 1 for s in samples)
 
 
-def _interval(sample: Sample, metric: Metric) -> Interval:
+def _interval(sample: Sample) -> Interval:
     scores, groups = sample.scores, sample.groups
-    if _single_shares(metric, sample):
+    if _single_shares(sample):
         if groups is None:
             return statistics.wilson(float(scores.sum()), scores.size)
         return statistics.clustered_share(scores[0], groups)
-    values = _resampled(sample, metric, len(scores))
+    values = _resampled(sample, len(scores))
     if np.ptp(values) < 1e-12:  # all alike tells nothing of what was not seen: as for a share of that many examples
         return statistics.wilson(float(values[0]) * _units(sample), _units(sample))
     return statistics.percentiles(values, _units(sample))
 
 
-def _paired(first: Sample, second: Sample, metric: Metric) -> Difference:
+def _paired(first: Sample, second: Sample) -> Difference:
     """The difference of two arms without failed calls."""
-    value, count = _mean_figure(first, metric) - _mean_figure(second, metric), len(first.examples)
-    if _single_shares(metric, first, second) and first.groups is None:
+    value, count = _mean_figure(first) - _mean_figure(second), len(first.examples)
+    if _single_shares(first, second) and first.groups is None:
         gained = int(((first.scores > 0.5) & (second.scores < 0.5)).sum())
         lost = int(((first.scores < 0.5) & (second.scores > 0.5)).sum())
         between = statistics.paired_shares(gained, lost, count)
         return Difference(value, between.low, between.high, statistics.mcnemar(gained, lost), (gained + lost) / count)
     seeds, units = max(len(first.scores), len(second.scores)), _units(first)
-    values = _resampled(first, metric, seeds) - _resampled(second, metric, seeds)
+    values: Floats = _resampled(first, seeds) - _resampled(second, seeds)
     if np.ptp(values) < 1e-12:
         between = statistics.paired_shares(max(value, 0.0) * units, max(-value, 0.0) * units, units)
         p = statistics.mcnemar(round(abs(value) * units), 0)
@@ -211,12 +212,12 @@ def _units(sample: Sample) -> int:
 
 
 @lru_cache(maxsize=64)
-def _resampled(sample: Sample, metric: Metric, seeds: int) -> Floats:
+def _resampled(sample: Sample, seeds: int) -> Floats:
     """The figure in each of the resamples, which are the same for all arms on these examples."""
-    size = statistics.RESAMPLES if metric.additive else _FIGURE_RESAMPLES
+    size = statistics.RESAMPLES if sample.metric.additive else _FIGURE_RESAMPLES
     draws = statistics.draw(len(sample.examples), seeds, sample.groups, size)
-    if metric.additive:
+    if sample.metric.additive:
         return statistics.resampled_means(sample.scores, draws)
     return statistics.resampled_figures(
-        lambda seed, places: _seed_figure(sample, metric, seed, places), len(sample.scores), draws
+        lambda seed, places: _seed_figure(sample, seed, places), len(sample.scores), draws
     )

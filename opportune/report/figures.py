@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from opportune.rows import Comparison, Row
-from opportune.records import CurvePoint
 from opportune.recommend import price
-from opportune.report import numbers, plots
-from opportune.report.plots import Chart, Curve, Kind, Point
+from opportune.records import CurvePoint
+from opportune.report import numbers, plots, scatter
+from opportune.report.plots import Chart, Curve
+from opportune.report.scatter import Kind, Point
 from opportune.report.transcript import ArmKey
+from opportune.rows import Comparison, Row
 
 MOST_LABELS = 20  # of a confusion matrix
 _MOST_ARMS = 3  # that get a confusion matrix
@@ -72,13 +73,16 @@ def quality_against_cost(comparison: Comparison) -> Figure | None:
         return None
 
     def draw(width: int, height: int) -> Chart:
-        return plots.quality_against_cost(shown, comparison.task["metric"], comparison.unit, width=width, height=height)
+        return scatter.quality_against_cost(
+            shown, comparison.task["metric"], comparison.unit, width=width, height=height
+        )
 
     write: Callable[[float], str] = numbers.duration if comparison.unit == "seconds" else numbers.money
     told = "; ".join(f"{p.name}: {numbers.score(p.score)} for {write(p.cost)}" for p in shown)
     caption = (
-        "Score on the sealed test split with its 95 % interval, over the cost of loading, tuning, training and asking "
-        "1,000 questions. The dashed line joins the arms that no cheaper one equals; the ring marks the recommended one."
+        "Score on the sealed test split with its 95 % interval, over the cost of loading, tuning, training and "
+        "asking 1,000 questions. The dashed line joins the arms that no cheaper one equals; the ring marks the "
+        "recommended arm."
     )
     return Figure(
         "Quality against cost",

@@ -104,11 +104,8 @@ def _short(value: float) -> str:
 
 
 def _scaled(value: float, base: int, units: tuple[str, ...]) -> str:
-    for unit in units[:-1]:
-        if value < base * 0.9995:
-            break
-        value /= base
-    else:
-        unit = units[-1]
-    text = f"{value:.0f}" if unit == units[0] else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
-    return f"{text} {unit}"
+    place = 0
+    while value >= base * 0.9995 and place < len(units) - 1:
+        value, place = value / base, place + 1
+    text = f"{value:.0f}" if place == 0 or value >= 99.95 else f"{value:.1f}"
+    return f"{text} {units[place]}"

@@ -1,7 +1,7 @@
 """The page: one self-contained file that needs no network, readable on a phone, in light and dark, and in print.
 
-Its Content-Security-Policy names the one style sheet and the one script by their hashes and allows nothing else, so that
-nothing in the data or in a model's output could act even if it were not escaped.
+Its Content-Security-Policy names the one style sheet and the one script by their hashes and allows nothing else, so
+that nothing in the data or in a model's output could act even if it were not escaped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from opportune.comparison import of_run
 from opportune.records import CallRecord
-from opportune.report import figures, plots, table
+from opportune.report import figures, plots, scatter, table
 from opportune.report.rendering import asset, render
 from opportune.report.transcript import ArmKey, inert_json, name_arms, transcript
 from opportune.rows import Comparison
@@ -28,7 +28,7 @@ MOST_EXAMPLES = 1000  # shown on the page; the store has them all
 
 
 def write_report(store: Store, run: str, path: Path) -> Path:
-    """Write the page of a run, as far as it has come, and return its path. An old page stays until the new one is whole."""
+    """Write the page of a run, as far as it has come; returns its path. An old page stays until the new is whole."""
     page = build(store, run)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -107,7 +107,7 @@ def _date(created: str) -> str:
 def _kinds(comparison: Comparison) -> Sequence[tuple[str, str, str]]:
     """(colour variable, shape, words) of the kinds of arms in the plot."""
     there = {point.kind for point in figures.points(comparison)}
-    return [(plots.variable(c), shape, words) for kind, (c, shape, words) in plots.KINDS.items() if kind in there]
+    return [(plots.variable(c), shape, words) for kind, (c, shape, words) in scatter.KINDS.items() if kind in there]
 
 
 def _series(place: int) -> tuple[str, str]:

@@ -12,9 +12,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from opportune.rows import Comparison, Row
 from opportune.report import numbers
 from opportune.report.rendering import render
+from opportune.rows import Comparison, Row
 
 RECOMMENDED, REFERENCE = "★", "◆"
 _RECIPE_WIDTH = 22  # a longer recipe goes on in the next line of its cell
@@ -79,7 +79,9 @@ COLUMNS = (
         lambda row: Cell(f"{row.failed} / {row.unparsed}"),
         lambda row: row.failed + row.unparsed > 0,
     ),
-    Column(Cell("tuning &", "training"), 3, lambda row: Cell(numbers.bill(row.measured.tuning + row.measured.training))),
+    Column(
+        Cell("tuning &", "training"), 3, lambda row: Cell(numbers.bill(row.measured.tuning + row.measured.training))
+    ),
     Column(Cell("asking", "1,000"), 3, lambda row: Cell(numbers.bill(row.asking_per_1000))),
     Column(Cell("p50 /", "p95"), 5, _latency),
     Column(Cell("peak", "memory"), 6, lambda row: Cell(numbers.memory(row.measured.total().peak_bytes))),
@@ -96,6 +98,8 @@ def notes(row: Row) -> list[str]:
     found = []
     if row.reason:
         found.append(f"failed: {row.reason}")
+    if row.status == "running" and row.score is not None:
+        found.append(f"not finished: {row.n:,} test examples so far")
     if row.rate_at_edge:
         rates = sorted({numbers.rate(s.facts.rate) for s in row.seeds if s.facts.rate_at_edge})
         found.append(f"the best learning rate, {', '.join(rates)}, is an end of its grid: a better one may lie outside")
@@ -120,7 +124,7 @@ def explanation(comparison: Comparison) -> str:
 
 
 def print_table(comparison: Comparison, console: Console | None = None) -> None:
-    """Print the table, its footnotes, the recommendation and the page's path; columns are dropped until it fits the console."""
+    """Print the table, its footnotes, the recommendation and the page's path; drops columns that do not fit."""
     console = console or Console(highlight=False)
     shown = list(columns(comparison))
     table = _terminal(comparison, shown)

@@ -100,9 +100,7 @@ def _call(call: CallRecord, shelf: Shelf, choices: dict[tuple[str, ...], int]) -
     return packed | {name: value for name, value in optional.items() if value}
 
 
-def _asked(
-    outcome: OutcomeRecord | None, calls: Sequence[Json], choices: dict[tuple[str, ...], int]
-) -> Json | None:
+def _asked(outcome: OutcomeRecord | None, calls: Sequence[Json], choices: dict[tuple[str, ...], int]) -> Json | None:
     if outcome is None:
         return None
     asked: Json = {"status": outcome.status, "answer": outcome.answer, "score": outcome.score, "calls": calls}

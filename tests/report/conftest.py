@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from opportune.store import Store
-
-sys.path.insert(0, str(Path(__file__).parent))  # synthetic.py, whoever starts pytest from wherever
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A small made-up run that looks like a real one, written into a real store: what the report is tested and looked at with."""
+"""A small made-up run that looks like a real one, written into a real store: the report is tested on it."""
 
 from __future__ import annotations
 
@@ -114,7 +114,10 @@ def _config(labels: Sequence[str], price: float | None, seeds: int) -> RunConfig
             "instruction": "Sort the customer's message into one of the intents.",
             "metric": "accuracy",
             "labels": list(labels),
-            "notes": ["choice among 10 labels (inferred from the targets)", "1 train example repeats a test example: removed"],
+            "notes": [
+                "choice among 10 labels (inferred from the targets)",
+                "1 train example repeats a test example: removed",
+            ],
         },
         "models": [
             {
@@ -154,7 +157,9 @@ def _arm(run: str, place: int, plan: Plan, seed: int, tests: int) -> ArmRecord:
     resolved = {"recipe": f"{plan.recipe}{'+zero-shot' if trains else ''}{'@smollm2-135m' if asks else ''}"}
     name = "SmolLM2-135M-Instruct (dequantised Q4_1)" if asks else None
     cost = Cost(loading, tuning, training, asking)
-    return ArmRecord(run, f"hash{plan.recipe}", seed, place, plan.recipe, name, resolved, "done", None, cost, cost, facts)
+    return ArmRecord(
+        run, f"hash{plan.recipe}", seed, place, plan.recipe, name, resolved, "done", None, cost, cost, facts
+    )
 
 
 RATES = (1e-4, 2e-4, 5e-4, 1e-3)
@@ -190,7 +195,9 @@ def _ask(
             )
         )
         if arm.model is not None:
-            call: dict[str, Any] = {"choices": tuple(labels), "scores": tuple(scores)} if not gone else {"error": "timeout"}
+            call: dict[str, Any] = (
+                {"choices": tuple(labels), "scores": tuple(scores)} if not gone else {"error": "timeout"}
+            )
             shown = luck.sample(shots, len(shots)) if plan.nearest else shots
             prompt = f"{head}{''.join(shown)}Text: {example.input}\nLabel:"
             place = {"stage": example.split, "round": 0, "position": 0, "key": f"{arm.hash}{arm.seed}{example.example}"}

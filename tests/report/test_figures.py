@@ -1,30 +1,35 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import ARMS, Plan, make_run
 
 from opportune.comparison import of_run
-from opportune.report import figures, plots
+from opportune.report import figures, scatter
 from opportune.report.placement import Box, place
-from opportune.report.plots import Point
+from opportune.report.scatter import Point
 from opportune.store import Store
+
+from .synthetic import ARMS, Plan, make_run
 
 point = st.builds(
     lambda cost, score: Point("arm", "asked", cost, score, score, score), st.floats(0.01, 1e4), st.floats(0, 1)
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(point, min_size=1))
 def test_the_frontier_is_what_nothing_cheaper_equals(points: list[Point]) -> None:
-    best = plots.frontier(points)
+    best = scatter.frontier(points)
     assert best == sorted(best, key=lambda p: p.cost)
     for one in points:
-        beaten = any(p.cost <= one.cost and p.score >= one.score and (p.cost, p.score) != (one.cost, one.score) for p in points)
+        beaten = any(
+            p.cost <= one.cost and p.score >= one.score and (p.cost, p.score) != (one.cost, one.score) for p in points
+        )
         assert ((one.cost, one.score) in [(p.cost, p.score) for p in best]) != beaten
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.floats(20, 880), st.floats(20, 380)), min_size=1, max_size=10, unique=True))
 def test_names_stay_inside_the_frame(spots: list[tuple[float, float]]) -> None:
     frame = Box(0, 0, 900, 400)
@@ -43,12 +48,14 @@ def test_seventy_seven_labels_leave_the_twenty_most_confused(store: Store) -> No
     found = of_run(store, make_run(store, arms=[ARMS[4]], labels=labels, tests=154))
     shown = figures.matrix(found.rows[0])
     assert len(shown.targets) == 20
-    wrong = {label: 0 for label in labels}
+    wrong = dict.fromkeys(labels, 0)
     for item in found.rows[0].confusion:
         if item.target != item.answer:
             wrong[item.target] += item.count
             wrong[str(item.answer)] += item.count
-    assert min(wrong[label] for label in shown.targets) >= max(wrong[label] for label in set(labels) - set(shown.targets))
+    assert min(wrong[label] for label in shown.targets) >= max(
+        wrong[label] for label in set(labels) - set(shown.targets)
+    )
 
 
 def test_the_matrix_counts_every_answer(store: Store) -> None:
@@ -78,7 +85,7 @@ def test_plots_are_inline_svg_that_loads_nothing(store: Store) -> None:
 
 
 def test_a_name_cannot_leave_the_plot(store: Store) -> None:
-    hostile = '"><script>alert(1)</script>'
+    hostile = "\"><script>alert('1')</script>\u2028\\"
     found = of_run(store, make_run(store, arms=[Plan(hostile, 0.9, 0, 0.01), ARMS[1]], labels=[hostile, "b & c"]))
     main, recalls = figures.quality_against_cost(found), figures.recalls(found)
     assert main is not None

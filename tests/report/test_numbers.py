@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opportune.cost import Amount
@@ -16,34 +16,42 @@ def read_duration(text: str) -> float:
     return sum(float(number.replace(",", "")) * UNITS[unit] for number, unit in re.findall(r"([\d.,]+) (\w+)", text))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.floats(1e-5, 1e7))
 def test_a_duration_says_what_it_was(seconds: float) -> None:
     assert read_duration(numbers.duration(seconds)) == pytest.approx(seconds, rel=0.051)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.floats(0, 1e7))
 def test_a_duration_never_reads_60_seconds_or_minutes(seconds: float) -> None:
     assert not re.search(r"\b(60 s|60 min|60\.0|1000 ms|1000 µs)", numbers.duration(seconds))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.floats(1e-5, 1e6), st.floats(1e-5, 1e6))
 def test_longer_reads_longer(one: float, other: float) -> None:
     shorter, longer = sorted((one, other))
     assert read_duration(numbers.duration(shorter)) <= read_duration(numbers.duration(longer)) * (1 + 1e-9)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.floats(1e-8, 1e6))
 def test_money_keeps_what_counts(dollars: float) -> None:
-    assert float(numbers.money(dollars).replace("$", "").replace(",", "")) == pytest.approx(dollars, rel=0.06, abs=0.005)
+    assert float(numbers.money(dollars).replace("$", "").replace(",", "")) == pytest.approx(
+        dollars, rel=0.06, abs=0.005
+    )
     assert numbers.money(dollars) != "$0.00"
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10**15))
 def test_memory_and_counts_stay_below_their_base(value: int) -> None:
     assert float(numbers.memory(value).split()[0]) < 1024
     assert float(re.sub(r"[a-zA-Z]", "", numbers.count(value))) < 1000
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.floats(-1, 1))
 def test_a_difference_shows_its_sign_and_zero_has_no_minus(value: float) -> None:
     text = numbers.difference(value)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opportune.report.transcript import Shelf, inert_json
@@ -20,6 +20,7 @@ def unpack(shelf: Shelf) -> list[str]:
     return ["".join(pieces[number] for number in row) for row in rows]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(texts))
 def test_packed_prompts_come_back(prompts: list[str]) -> None:
     shelf = Shelf()
@@ -37,6 +38,7 @@ def test_a_shared_head_is_kept_once() -> None:
     assert len(json.dumps([shelf.packed, list(shelf.pieces)])) < 2 * len(head) + 50 * 60
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.recursive(texts | st.none() | st.floats(allow_nan=False, allow_infinity=False), st.lists))
 def test_json_is_inert_and_unchanged(value: object) -> None:
     text = inert_json({"value": value})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -174,12 +175,18 @@ def test_near_duplicates_are_those_of_a_comparison_one_by_one():
         a, b = fragments(one), fragments(other)
         return len(a & b) / len(a | b)
 
-    train = [text(n) for n in range(150)] + ["please send the invoice again to my office"]
-    held = [f"{train[n]} {text(n + 500)[:12]}" for n in range(80)] + ["please send the invoice again to the office"]
+    random = Random(0)
+
+    def words(count):
+        return ["".join(random.choices("aeioulnrst", k=random.randint(1, 8))) for _ in range(count)]
+
+    sentences = [words(12) for _ in range(120)]
+    train = [" ".join(sentence) for sentence in sentences]
+    held = [" ".join(sentence[: 12 - n % 6] + words(n % 3)) for n, sentence in enumerate(sentences)]
     expected = {n: max(alike(one, other) for other in train) for n, one in enumerate(held)}
     found = dict(near_duplicates(held, train))
     assert set(found) == {n for n, best in expected.items() if best >= 0.75}
-    assert 80 in found
+    assert any(0.75 <= best < 0.78 for best in expected.values())  # the bound itself is tried
     assert 0 < len(found) < len(held)
     assert all(alike(held[n], train[other]) == expected[n] for n, other in found.items())
 
