@@ -13,6 +13,7 @@ from opportune.inference.attention import (
     Attending,
     Packed,
     Prefix,
+    has_own_attention,
     head,
     packed_forward,
     supports_own_attention,
@@ -35,7 +36,8 @@ class Engine:
     def __init__(self, network: Any) -> None:
         self.network = network
         self.device = next(network.parameters()).device
-        self.own = supports_own_attention(network)
+        # A network that was switched over has passed the check: training or wrapping it changes no structure.
+        self.own = has_own_attention(network) or supports_own_attention(network)
         if self.own:
             use_own_attention(network)
         self.flops = 0.0

@@ -87,22 +87,22 @@ def test_greedy_does_not_depend_on_what_is_asked_beside_it():
 
 
 def test_samples_have_their_own_seeded_streams():
-    base = request(0, HEAD + [5], samples=5, temperature=1.0)
+    base = request(0, [*HEAD, 5], samples=5, temperature=1.0)
     first = written("llama", [base])[0]
     assert len({sample.text for sample in first}) == 5
-    assert written("llama", [base, request(1, HEAD + [6])])[0] == first
+    assert written("llama", [base, request(1, [*HEAD, 6])])[0] == first
     assert written("llama", [replace(base, samples=2)])[0] == first[:2]
     assert written("llama", [replace(base, seed=1)])[0] != first
 
 
 def test_greedy_samples_are_all_the_same():
-    samples = written("llama", [request(0, HEAD + [5], samples=3)])[0]
+    samples = written("llama", [request(0, [*HEAD, 5], samples=3)])[0]
     assert samples == [samples[0]] * 3
 
 
 def test_sampling_follows_the_probabilities():
     count = 1200
-    each = request(0, HEAD + [5], samples=count, temperature=0.5, max_tokens=1, ends=frozenset())
+    each = request(0, [*HEAD, 5], samples=count, temperature=0.5, max_tokens=1, ends=frozenset())
     found = written("llama", [each])[0]
     with torch.no_grad():
         logits = plain_network_of("llama")(input_ids=torch.tensor([each.ids])).logits[0, -1]
@@ -115,7 +115,7 @@ def test_sampling_follows_the_probabilities():
 
 
 def test_the_text_is_cut_before_the_first_stop_and_writing_ends_there():
-    free = request(0, HEAD + [5], max_tokens=40, ends=frozenset())
+    free = request(0, [*HEAD, 5], max_tokens=40, ends=frozenset())
     text, tokens = (sample := written("llama", [free])[0][0]).text, sample.tokens
     stop = text[len(text) // 2 : len(text) // 2 + 3]
     stopped = written("llama", [replace(free, stops=("never there", stop))])[0][0]

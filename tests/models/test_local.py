@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from opportune.errors import ModelError
 from opportune.models.local import Local
@@ -116,6 +117,14 @@ def test_the_bill_counts_the_whole_prompt_and_is_shared_by_tokens():
     again = [each.usage for _, each in model.complete(prompts, {})]  # the prefix is warm now
     assert [usage.flops for usage in again[1:]] == [usage.flops for usage in usages[1:]]
     assert again[0].flops < usages[0].flops / 3
+
+
+@pytest.mark.parametrize("name", ["llama", "bloom"])
+def test_flops_are_those_that_torch_counts(name: str):
+    model = Local(network_of(name), tokenizer_of(), INFO)
+    with FlopCounterMode(display=False) as counter:
+        found = answers(model, [*asked(6), *written(3)])
+    assert sum(each.usage.flops for each in found.values()) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_the_prompt_is_computed_once_for_all_choices_and_questions():

@@ -31,7 +31,7 @@ def data_of(page: str) -> dict[str, Any]:
 
 
 def test_the_page_needs_nothing_but_itself(store: Store, tmp_path: Path) -> None:
-    page = written(store, make_run(store), tmp_path)
+    page = written(store, make_run(store, arms=[ARMS[1], ARMS[4], ARMS[8]]), tmp_path)
     assert not re.findall(r"""(?:src|href|action|srcset)\s*=\s*["']?(?!["']?#)""", page.split('id="data"')[0])
     assert not re.findall(r"url\(|@import|\bfetch\(|XMLHttpRequest|\beval\(|innerHTML|https?://", page)
     policy = html.unescape(re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[0])
@@ -89,11 +89,11 @@ def test_a_big_run_stays_small(store: Store, tmp_path: Path) -> None:
     assert len(written(store, run, tmp_path).encode()) < 6_000_000
 
 
-@pytest.mark.parametrize("done", [0, 3])
+@pytest.mark.parametrize("done", [0, 2])
 def test_an_unfinished_run_has_a_page(store: Store, tmp_path: Path, done: int) -> None:
-    page = written(store, make_run(store, arms=[ARMS[1], ARMS[2], ARMS[8], ARMS[9]], done=done), tmp_path)
+    page = written(store, make_run(store, arms=[ARMS[1], ARMS[8], ARMS[2]], done=done), tmp_path)
     assert "No recommendation yet" in page or "So far" in page
-    assert "pending" in page or done == 3
+    assert ("pending" in page) == (done == 0)
 
 
 def test_the_page_of_a_finished_run_begins_with_its_recommendation(store: Store, tmp_path: Path) -> None:
