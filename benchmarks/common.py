@@ -73,11 +73,10 @@ def note(text: str) -> None:
 
 
 def commit() -> str:
-    """The commit of this checkout; "+" where tracked files differ from it."""
-    git = ["git", "-C", str(ROOT)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False).stdout
-    return (head or "unknown") + ("+" if changed.strip() else "")
+    """The commit of this checkout; "+" where tracked files differ from it, other than the results themselves."""
+    outside = (".", ":!benchmarks/results", ":!docs/benchmarks.md")
+    head, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no", "--", *outside)
+    return (head or "unknown") + ("+" if changed else "")
 
 
 def machine() -> dict[str, Any]:
@@ -96,6 +95,11 @@ def machine() -> dict[str, Any]:
         "transformers": importlib.metadata.version("transformers"),
         "load_average_at_end": round(os.getloadavg()[0], 2),
     }
+
+
+def _git(*command: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *command], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _module() -> str:

@@ -1,6 +1,6 @@
 """The demo: wall time and peak memory of `make demo`, once everything is installed and the default model is there.
 
-    python -m benchmarks.demo
+python -m benchmarks.demo
 """
 
 from __future__ import annotations

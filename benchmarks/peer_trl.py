@@ -78,7 +78,7 @@ def judge(model: str, folder: str | None, lessons: Lessons) -> float:
         with torch.no_grad():
             logits = network(input_ids=ids[None]).logits[0, start - 1 : -1]
         total += float(torch.nn.functional.cross_entropy(logits, ids[start:], reduction="sum"))
-    return total / sum(len(lesson["ids"]) - lesson["start"] for lesson in lessons)
+    return total / sum(len(lesson["ids"]) - int(lesson["start"]) for lesson in lessons)
 
 
 def _trainer(

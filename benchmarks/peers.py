@@ -1,6 +1,6 @@
 """Makes the peers' environment, benchmarks/.peers/venv; does nothing when it is there and up to date.
 
-    python -m benchmarks.peers
+python -m benchmarks.peers
 """
 
 from __future__ import annotations

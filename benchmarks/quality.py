@@ -1,6 +1,6 @@
 """Quality, as a check of soundness: a few recipes on TREC, plain format, against where the default model should land.
 
-    python -m benchmarks.quality
+python -m benchmarks.quality
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
         "work": f"trec6, {limit}",
         "quick": given.quick,
         "seconds": round(seconds, 1),
-        "models": compared["models"],
+        "models": [{key: model[key] for key in ("name", "parameters", "digest")} for model in compared["models"]],
         "rows": [_row(row, near) for row, near in zip(compared["rows"], [NEAR[r] for r in recipes], strict=True)],
         "recommended": compared["recommended"],
     }

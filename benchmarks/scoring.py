@@ -1,8 +1,8 @@
 """Scoring, against lm-evaluation-harness: questions a second on the same k-shot prompts and labels.
 
-Both sides get the first training examples as shots and the first test questions, rendered `Text: ...\\nLabel:`. They take
-turns, round after round. The harness answers few questions, for each costs it the same; Opportune answers more, reading
-the shots anew in every round, and then those few alone.
+Both sides get the first training examples as shots and the first test questions, rendered `Text: ...\\nLabel:`. They
+take turns, round after round. The harness answers few questions, for each costs it the same; Opportune answers more,
+reading the shots anew in every round, and then those few alone.
 
     python -m benchmarks.scoring [--case trec6-float32]
 """

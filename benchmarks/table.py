@@ -1,6 +1,6 @@
 """The table of results in docs/benchmarks.md, made from the JSON files beside this one.
 
-    python -m benchmarks.table [--check]
+python -m benchmarks.table [--check]
 """
 
 from __future__ import annotations
@@ -123,10 +123,10 @@ def _table(title: str, names: list[str], rows: list[list[str]], records: list[Re
 
 
 def _origin(record: Record) -> str:
-    machine = record["machine"]
+    machine, commit = record["machine"], record["commit"]
     flags = ", ".join(machine["flags"]) or "no vector flags"
     return (
-        f"- `{record['command']}`, commit `{record['commit'][:9]}`, {record['date'][:10]}: {machine['cpu']}, "
+        f"- `{record['command']}`, commit `{commit[:9]}{'+' * commit.endswith('+')}`, {record['date'][:10]}: {machine['cpu']}, "
         f"{machine['cores']} cores ({flags}), {machine['memory_gib']} GiB, torch {machine['torch']}."
     )
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from opportune import recipe as recipes_
 from opportune.arm import ArmRunner, Stage
 from opportune.errors import OpportuneError, RecipeError, StoreError
+from opportune.estimate import predict
 from opportune.metrics import metric_named
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
@@ -68,6 +69,7 @@ class Settings:
 
 def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: str = "") -> RunRecord:
     """Run every arm that is not done yet; returns the run. Raises UsageError before anything is measured."""
+    metric = metric_named(task.metric)
     pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code)
     arms = _arms(task, settings)
     _check(arms, task)
@@ -77,11 +79,11 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
     record = store.begin_run(key, task.name, _config(task, settings, pool, arms, source))
     with store.lock_run(record.id):
         store.put_examples(_examples(record.id, task))
-        pending = _pending(store, record, arms, hashes, settings, pool)
+        pending = _pending(store, record, task, arms, hashes, settings, pool)
         watcher.begin(record, [item for _, item in pending])
         for arm, item in pending:
             if item.status != "done":
-                _run_arm(ArmRunner(store, pool, task, metric_named(task.metric), watcher.stage), arm, item, watcher)
+                _run_arm(ArmRunner(store, pool, task, metric, watcher.stage), arm, item, watcher)
     return record
 
 
@@ -104,7 +106,9 @@ def _arms(task: Task, settings: Settings) -> list[Arm]:
     texts = dict.fromkeys(settings.recipes or recipes_.defaults(task))
     arms = [arm for text in texts for arm in recipes_.arms(text, models)]
     unique = {str(arm.resolved): arm for arm in arms}
-    return list(unique.values())
+    # One model after the other, so that none is loaded again and again; arms without a model first.
+    order = {str(model): place for place, model in enumerate(models)}
+    return sorted(unique.values(), key=lambda arm: order.get(str(arm.model), len(order)) if arm.model else -1)
 
 
 def _model_ref(name: str) -> ModelRef:
@@ -132,7 +136,13 @@ def _placement(pool: ModelPool, arms: Sequence[Arm]) -> list[str]:
 
 
 def _pending(
-    store: Store, run: RunRecord, arms: Sequence[Arm], hashes: Sequence[str], settings: Settings, pool: ModelPool
+    store: Store,
+    run: RunRecord,
+    task: Task,
+    arms: Sequence[Arm],
+    hashes: Sequence[str],
+    settings: Settings,
+    pool: ModelPool,
 ) -> list[tuple[Arm, ArmRecord]]:
     """Every arm under every seed, as far as it has come; new ones are written as pending."""
     there = {(item.hash, item.seed): item for item in store.arms(run.id)}
@@ -150,6 +160,8 @@ def _pending(
             )
             item = there.get((name, seed), fresh)
             if item is fresh:
+                predicted = predict(arm, task, pool.base(arm.model), seed) if arm.model else None
+                item = replace(fresh, predicted=predicted)
                 store.put_arm(item)
             rows.append((arm, item))
     return rows

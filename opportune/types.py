@@ -215,7 +215,10 @@ class ModelInfo:
 class Model(Protocol):
     """Whom to ask. One backend a file; a batch at a time."""
 
-    info: ModelInfo
+    @property
+    def info(self) -> ModelInfo:
+        """Which model it is."""
+        ...
 
     def complete(self, prompts: Sequence[Prompt], known: Mapping[int, Completion]) -> Iterator[tuple[int, Completion]]:
         """Answer all prompts but the `known` ones (index -> completion), yielding each as soon as it is there.
@@ -261,6 +264,21 @@ class Method(Protocol):
     summary: ClassVar[str]
     source: ClassVar[str]
     grid: ClassVar[tuple[float, ...]]  # learning rates tried on dev, the same number for every method
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate; None: searched on the grid."""
+        ...
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the lessons."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Lessons a step."""
+        ...
 
     def attach(self, network: Any, seed: int) -> Any:
         """Prepare a transformers network in place or wrapped: returns it with exactly the moving weights requiring

@@ -1,6 +1,6 @@
 """Runs a small comparison on a tiny network; a process of its own, so that a test can kill it.
 
-    python -m tests.run_tiny MODEL_FOLDER RUNS_FOLDER
+python -m tests.run_tiny MODEL_FOLDER RUNS_FOLDER
 """
 
 from __future__ import annotations

@@ -74,9 +74,7 @@ def test_the_trained_arm_keeps_its_search_and_its_curve(runs):
 
 
 def test_what_two_arms_ask_alike_is_computed_once_and_charged_twice(model, tmp_path):
-    done = compare(
-        toy_task(), recipes=["k-shot:k=4", "k-shot:k=4,calibrate=contextual"], models=[model], runs=tmp_path
-    )
+    done = compare(toy_task(), recipes=["k-shot:k=4", "k-shot:k=4,calibrate=contextual"], models=[model], runs=tmp_path)
     plain, calibrated = done.rows
     assert calibrated.saved.calls == 8
     assert calibrated.measured.asking.calls == plain.measured.asking.calls == 4
@@ -116,7 +114,9 @@ def test_show_json_holds_every_prompt_and_answer(runs):
     with Store.open(runs, create=False) as store:
         shown = show_json(store, store.latest_run().id)
     outcome = next(o for o in shown["outcomes"] if o["recipe"] == "zero-shot")
-    assert {"recipe", "input", "target", "answer", "status", "score", "prompts", "completions", "choices"} <= set(outcome)
+    assert {"recipe", "input", "target", "answer", "status", "score", "prompts", "completions", "choices"} <= set(
+        outcome
+    )
     assert outcome["input"] in outcome["prompts"][0]
 
 

@@ -18,7 +18,9 @@ Input = Annotated[str | None, typer.Option(help="Column of the input, or a templ
 Target = Annotated[str | None, typer.Option(help="Column of the target.")]
 Instruction = Annotated[str | None, typer.Option(help="What the model is told to do.")]
 Choices = Annotated[str | None, typer.Option(help="The closed set of answers, separated by commas.")]
-Kind_ = Annotated[Literal["choice", "text"] | None, typer.Option("--kind", help="choice or text, where what is inferred is wrong.")]
+Kind_ = Annotated[
+    Literal["choice", "text"] | None, typer.Option("--kind", help="choice or text, where what is inferred is wrong.")
+]
 Metric_ = Annotated[str | None, typer.Option("--metric", help="See `opportune list`.")]
 Limit = Annotated[str | None, typer.Option(help="At most this many examples: 500, or train=128,dev=60,test=150.")]
 Group = Annotated[str | None, typer.Option(help="Column whose groups never straddle a split.")]

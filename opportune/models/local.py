@@ -110,6 +110,10 @@ class Local:
             seconds.append(bill.seconds)
         return seconds
 
+    def items(self, prompts: Sequence[Prompt]) -> list[Item]:
+        """The prompts as they would be asked, in tokens; nothing is computed."""
+        return [each.item for each in self._preparer.prepare(prompts)]
+
     def tokenise_lesson(self, lesson: Lesson) -> tuple[list[int], int]:
         """A lesson's tokens, rendered as it will be asked: prompt, answer and what ends it; and the index of the first
         one to learn."""

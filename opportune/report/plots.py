@@ -36,7 +36,7 @@ BLUE, ORANGE, GREEN, PURPLE, GREY, INK, MUTED, LINE, PAPER = _VARIABLES
 SERIES = (BLUE, ORANGE, GREEN, PURPLE)
 SHAPES = ("circle", "triangle-up", "square", "diamond")
 _FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif"
-_LONGEST = 150  # pixels of a label; a longer one is cut
+_LONGEST = 130  # pixels of a label; a longer one is cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _curve_panel(rows: list[dict[str, Any]], title: str, width: int, height: int
 
 def _extent(labels: Sequence[str]) -> float:
     """Room for these labels in whatever font the reader has: a browser's may be wider than the one measured with."""
-    return min(_LONGEST, 6.9 * max(map(len, labels), default=0)) + 8
+    return min(1.2 * _LONGEST, 6.9 * max(map(len, labels), default=0)) + 8
 
 
 def own() -> Any:

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 TEXT = """Sort the message into one of the labels. Text: My card has not arrived yet, what should I do?
 Label: card arrival. Text: I was charged twice for the same thing! Label: charged twice. Question: how far is it from
 Denver to Aspen in 1984? Answer: about 555-1234 miles. The answer is yes. The answer is no. Straße, naïve café,
-中文字符, 你好 世界; user assistant system, text and label and location and number and human and description and entity."""
+中文字符, 你好 世界; user assistant system,
+text and label and location and number and human and description and entity."""
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + (m['content'] | trim) + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"

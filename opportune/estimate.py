@@ -1,0 +1,142 @@
+"""What an arm will cost, before it runs: its own prompts and lessons, counted on a sample without computing any.
+
+The strategy converses with a model that answers blank, so prompts are counted as they will be asked, shared beginnings
+once. Work becomes time through one measurement of this machine's matrix products at the model's own size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from opportune import evaluate
+from opportune.cost import Amount, Cost
+from opportune.evaluate import NoJournal
+from opportune.inference.flops import Shape, backward_flops, forward_flops, shape_of
+from opportune.inference.tokens import shared_length
+from opportune.inference.tree import Item
+from opportune.models.local import Local
+from opportune.recipe import Arm
+from opportune.training.loop import Settings, total_steps
+from opportune.training.rates import PROBE
+from opportune.types import Completion, Example, Method, ModelInfo, Prompt, Question, Task
+
+SAMPLE = 8  # questions and lessons that are counted
+TILE = 128  # rows that attend to each other in the engine, about
+_EFFICIENCY = 0.7  # share of the bare matrix products' speed that a whole pass reaches
+
+
+@dataclass(slots=True)
+class _Blank:
+    """Answers every prompt with nothing, and counts its tokens."""
+
+    model: Local
+    items: list[Item] = field(default_factory=list)
+    written: int = 0
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.model.info
+
+    def complete(self, prompts: Sequence[Prompt], known: Mapping[int, Completion]) -> Iterator[tuple[int, Completion]]:
+        self.items += self.model.items(prompts)
+        for index, prompt in enumerate(prompts):
+            if prompt.choices is None:
+                self.written += prompt.max_tokens * prompt.samples
+            scores = None if prompt.choices is None else (0.0,) * len(prompt.choices)
+            yield index, Completion("", ("",) * prompt.samples, scores)
+
+
+def predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
+    """The predicted bill of an arm that asks a model. Raises RecipeError as the arm itself would."""
+    view, blank = task.view(), _Blank(model)
+    prepared = evaluate.prepare(arm.strategy, view, seed, blank, NoJournal())
+    preparing = _asking(blank, 1, 1, shape_of(model.network))
+    shape, per_second = shape_of(model.network), _speed(model.network)
+
+    def asked(examples: Sequence[Example]) -> Amount:
+        sample, counted = examples[:SAMPLE], _Blank(model)
+        flows = {e.id: arm.strategy.ask(Question(e.input, e.choices), view, prepared) for e in sample}
+        evaluate.converse(flows, counted, NoJournal())
+        return _asking(counted, len(sample), len(examples), shape)
+
+    tuning, training = preparing + asked(task.dev), Amount()
+    for method in arm.methods:
+        taught = [lesson for e in task.train[:SAMPLE] for lesson in arm.strategy.teach(e, view, prepared)]
+        lessons = [model.tokenise_lesson(lesson)[0] for lesson in taught]
+        course = _course(model, method, lessons, len(task.train) * len(taught) // min(SAMPLE, len(task.train)))
+        training += course
+        if method.rate is None:
+            tuning += course.scaled(PROBE * (len(method.grid) - 1))
+    amounts = (Amount(), tuning, training, asked(task.test))
+    return Cost(*(_timed(amount, per_second) for amount in amounts))
+
+
+def _asking(counted: _Blank, sample: int, questions: int, shape: Shape) -> Amount:
+    """The sample's tokens scaled to all questions, the shared beginning once."""
+    items = counted.items
+    if not items:
+        return Amount()
+    depth = shared_length([item.trunk for item in items]) if len(items) > 1 else 0
+    factor = questions / sample
+    own = sum(item.tokens(depth) for item in items) + counted.written
+    rows = sum(1 + sum(len(branch) - 1 for branch in item.branches) for item in items) + counted.written
+    once = forward_flops(shape, depth, depth * depth // 2, 0)
+    each = forward_flops(shape, own, own * (depth + TILE), rows)
+    return Amount(
+        tokens_in=round(factor * sum(len(item.trunk) for item in items)),
+        tokens_out=round(factor * counted.written),
+        calls=round(factor * len(items)),
+        flops=once + factor * each,
+    )
+
+
+def _course(model: Local, method: Method, lessons: Sequence[Sequence[int]], number: int) -> Amount:
+    """All steps at one learning rate; the beginning that lessons share is computed once a step."""
+    settings = Settings(rate=0.0, epochs=method.epochs, batch=method.batch)
+    steps, shape = total_steps(number, settings), _shape_under(model.network.config, method)
+    depth = shared_length([list(lesson) for lesson in lessons]) if len(lessons) > 1 else 0
+    mean = sum(map(len, lessons)) / len(lessons)
+    tokens = round(settings.epochs * number * (mean - depth) + steps * depth)
+    work = (shape, tokens, tokens * (depth + TILE), round(settings.epochs * number * 3))
+    return Amount(
+        tokens_in=round(settings.epochs * number * mean), flops=float(forward_flops(*work) + backward_flops(*work))
+    )
+
+
+def _shape_under(config: Any, method: Method) -> Shape:
+    """What moves and what stays, read off the method attached to a network without storage."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return shape_of(method.attach(AutoModelForCausalLM.from_config(config), 0))
+
+
+def _timed(amount: Amount, per_second: float) -> Amount:
+    return amount if amount.flops is None else amount + Amount(seconds=amount.flops / per_second)
+
+
+def _speed(network: Any) -> float:
+    """FLOP/s of a pass through this network, from its own widest layer's product."""
+    weight = max(
+        (p for p in network.get_decoder().parameters() if p.ndim == 2 and p.shape[0] < 32_000), key=lambda p: p.numel()
+    )
+    return _EFFICIENCY * _product_speed(tuple(weight.shape), weight.dtype, weight.device)
+
+
+@cache
+def _product_speed(shape: tuple[int, int], dtype: Any, device: Any) -> float:
+    import torch
+
+    rows = torch.ones(512, shape[1], dtype=dtype, device=device)
+    weight = torch.ones(shape, dtype=dtype, device=device)
+    work, times = 2.0 * 512 * shape[0] * shape[1], []
+    for _ in range(12):
+        began = time.perf_counter()
+        float((rows @ weight.T)[0, 0])  # reading a value waits for the device
+        times.append(time.perf_counter() - began)
+    return work / sorted(times)[len(times) // 2]
