@@ -125,8 +125,9 @@ def _table(title: str, names: list[str], rows: list[list[str]], records: list[Re
 def _origin(record: Record) -> str:
     machine, commit = record["machine"], record["commit"]
     flags = ", ".join(machine["flags"]) or "no vector flags"
+    dirty = "+" * commit.endswith("+")
     return (
-        f"- `{record['command']}`, commit `{commit[:9]}{'+' * commit.endswith('+')}`, {record['date'][:10]}: {machine['cpu']}, "
+        f"- `{record['command']}`, commit `{commit[:9]}{dirty}`, {record['date'][:10]}: {machine['cpu']}, "
         f"{machine['cores']} cores ({flags}), {machine['memory_gib']} GiB, torch {machine['torch']}."
     )
 

@@ -44,13 +44,14 @@ class Case:
     rate: float
     sweep: tuple[int, ...]
     target: float  # the ratio to reach
+    sweep_steps: int
     emulated: bool  # whether to try bfloat16 where the processor has none
     seeds: int = 2
 
 
 CASES = {
-    "trec6": Case("trec6", 192, 128, 16, 1e-3, (4, 8, 16), 3.0, emulated=True),
-    "pubmedqa": Case("pubmedqa", 24, 24, 8, 1e-3, (1, 2, 4), 1.5, emulated=False),
+    "trec6": Case("trec6", 256, 128, 16, 1e-3, (4, 8, 16), 3.0, sweep_steps=4, emulated=True, seeds=3),
+    "pubmedqa": Case("pubmedqa", 24, 16, 4, 1e-3, (1, 2, 4), 1.5, sweep_steps=2, emulated=False),
 }
 
 
@@ -130,9 +131,9 @@ class Bench:
         return tried
 
     def _tried(self, peer: Worker, setting: Setting, lessons: list[Any]) -> tuple[Setting, float]:
-        """Three steps after one that is not timed. A bfloat16 that the processor must emulate is several times slower:
-        one short step tells."""
-        work, some, steps = self._work(0), lessons, WARM + 3
+        """A few steps, the first not timed. A bfloat16 that the processor must emulate is several times slower: one
+        short step tells."""
+        work, some, steps = self._work(0), lessons, self.case.sweep_steps
         if setting.dtype != "float32" and not has_bfloat16("cpu"):
             setting = replace(setting, rows=min(setting.rows, 4))
             work["batch"], some, steps = setting.rows, lessons[: setting.rows], 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ class Answerer:
     def __call__(self, text: str) -> Answer:
         """Answer one input. Raises OpportuneError when a call fails."""
         flow = self._strategy.ask(Question(text), self._view, self._prepared)
-        talk = evaluate.converse({"": flow}, self._model, NoJournal())[""]
+        with self._model.reusing() if self._model else nullcontext():
+            talk = evaluate.converse({"": flow}, self._model, NoJournal())[""]
         if talk.result is None:
             raise OpportuneError(f"the call failed: {talk.error}")
         return talk.result

@@ -17,7 +17,7 @@ from opportune.answering import Answerer
 from opportune.arm import Stage
 from opportune.comparison import of_run
 from opportune.records import ArmRecord, RunRecord
-from opportune.report.page import write_report
+from opportune.report.page import fragment, write_report
 from opportune.rows import Comparison
 from opportune.run import DEFAULT_MODEL, Settings, Watcher, run
 from opportune.schema import to_json
@@ -28,6 +28,9 @@ from opportune.types import Answer, Task
 __all__ = ["ask", "compare", "load_task", "report", "show", "task_from_records"]
 
 RUNS = "opportune-runs"
+
+# In a notebook a comparison shows itself; the type itself stays below the report in the order of imports.
+Comparison._repr_html_ = fragment  # type: ignore[attr-defined]
 
 
 def compare(

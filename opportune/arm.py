@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, Facts, Latency, OutcomeRecord
 from opportune.store import Store
-from opportune.types import Completion, Metric, Outcome, Split, Task
+from opportune.types import Completion, Example, Metric, Outcome, Split, Task
 
 LATENCY_QUESTIONS = 10
 
@@ -47,7 +48,8 @@ class ArmRunner:
     def run(self, arm: Arm, item: ArmRecord) -> ArmRecord:
         """The arm's record, done and billed. What is in the store already is not repeated."""
         loading = self.pool.loading(arm.model) if arm.model else Amount()
-        model = self.pool.base(arm.model) if arm.model else None
+        # A view of its own, with nothing warm: an arm is charged as if it had run alone.
+        model = self.pool.view(arm.model) if arm.model else None
         key = model.info.digest if model else ""
         prepared, preparing = self._prepare(arm, item, "prepare", model, key)
         trained: Trained | None = None
@@ -92,13 +94,17 @@ class ArmRunner:
         return replace(used, peak_bytes=metered.peak_bytes, joules=metered.joules)
 
     def _latency(self, arm: Arm, model: Local | None, prepared: Any) -> Latency:
-        """Seconds of a question asked alone, the prompt's shared head being warm: ten dev questions after one more."""
-        seconds = []
-        for example in self.task.dev[: LATENCY_QUESTIONS + 1]:
+        """Seconds of a dev question asked alone, the prompt's shared head being warm."""
+
+        def seconds_of(examples: Sequence[Example]) -> float:
             began = time.perf_counter()
-            evaluate.evaluate(arm.strategy, self.task.view(), prepared, [example], model, self.metric, NoJournal())
-            seconds.append(time.perf_counter() - began)
-        ordered = sorted(seconds[1:] or seconds)
+            evaluate.evaluate(arm.strategy, self.task.view(), prepared, examples, model, self.metric, NoJournal())
+            return time.perf_counter() - began
+
+        with model.reusing() if model else nullcontext():
+            seconds_of(self.task.dev[:2])  # what two questions share is what gets warm
+            seconds = [seconds_of([example]) for example in self.task.dev[:LATENCY_QUESTIONS]]
+        ordered = sorted(seconds)
         return Latency(p50=_quantile(ordered, 0.5), p95=_quantile(ordered, 0.95))
 
     @staticmethod

@@ -13,6 +13,7 @@ from opportune.inference.attention import (
     Attending,
     Packed,
     Prefix,
+    fast_norms,
     has_own_attention,
     head,
     packed_forward,
@@ -40,6 +41,7 @@ class Engine:
         self.own = has_own_attention(network) or supports_own_attention(network)
         if self.own:
             use_own_attention(network)
+            fast_norms(network)
         self.flops = 0.0
         self._shape = _shape_or_none(network)
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
@@ -61,6 +63,11 @@ class Engine:
             while len(self._prefixes) > _PREFIXES_KEPT:
                 self._prefixes.popitem(last=False)
         return self._prefixes[key]
+
+    def kept(self, tokens: Sequence[int]) -> list[int]:
+        """The longest kept prefix that these tokens begin with, at least one token staying out; else nothing."""
+        kept = sorted(self._prefixes, key=len, reverse=True)
+        return next((list(key) for key in kept if len(key) < len(tokens) and tuple(tokens[: len(key)]) == key), [])
 
     def _compute(self, tokens: list[int]) -> Prefix:
         _, attention = self.forward(plant([tokens], 0), None, capture=True)

@@ -17,6 +17,7 @@ from opportune.inference.engine import Engine
 from opportune.inference.generation import generate, generate_plainly, groups
 from opportune.inference.prompts import Prepared, Preparer
 from opportune.inference.ranking import rank, rank_plainly
+from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item, common_prefix, packs
 from opportune.types import Completion, Lesson, ModelInfo, Prompt, Usage
 
@@ -66,9 +67,10 @@ class Local:
         config = network.config.get_text_config()
         self._preparer = Preparer(tokenizer, getattr(config, "max_position_embeddings", None))
         self._engine = Engine(network)
+        self._reuses = False
 
     def with_network(self, network: Any) -> Local:
-        """The same tokenizer and name with another network: one that was trained or steered since."""
+        """The same tokenizer and name with another network: one that was trained or steered since. Nothing is warm."""
         return Local(network, self.tokenizer, self.info)
 
     def complete(self, prompts: Sequence[Prompt], known: Mapping[int, Completion]) -> Iterator[tuple[int, Completion]]:
@@ -96,19 +98,15 @@ class Local:
                     once = _Bill(self._engine)
                     yield each.index, _completion(each, result, seconds, flops)
 
-    def latencies(self, prompts: Sequence[Prompt]) -> list[float]:
-        """Seconds for each prompt asked alone, the prefix that they share being warm."""
-        with _Bill(self._engine).open():
-            prefixes = {kind: self._prefix(some) for kind, some in _by_kind(self._preparer.prepare(prompts)).items()}
-        seconds = []
-        for prompt in prompts:
-            bill = _Bill(self._engine)
-            with bill.open():
-                alone = self._preparer.prepare([prompt])
-                for work in self._pieces(alone, prefixes[prompt.choices is None]):
-                    work.run()
-            seconds.append(bill.seconds)
-        return seconds
+    @contextmanager
+    def reusing(self) -> Iterator[None]:
+        """Within this block, prompts start from any prefix that is warm, as in serving: what is computed then depends on
+        what was asked before."""
+        self._reuses = True
+        try:
+            yield
+        finally:
+            self._reuses = False
 
     def items(self, prompts: Sequence[Prompt]) -> list[Item]:
         """The prompts as they would be asked, in tokens; nothing is computed."""
@@ -125,7 +123,9 @@ class Local:
     def _prefix(self, prepared: Sequence[Prepared]) -> Prefix | None:
         if not self._engine.own:
             return None
-        return self._engine.prefix(common_prefix([each.item for each in prepared], self._ends_line))
+        items = [each.item for each in prepared]
+        warm = self._engine.kept(_shared_trunk(items)) if self._reuses else []
+        return self._engine.prefix(warm or common_prefix(items, self._ends_line))
 
     def _ends_line(self, token: int) -> bool:
         return str(self.tokenizer.decode([token])).endswith("\n")
@@ -176,6 +176,12 @@ class Local:
         listed = [own] if isinstance(own, int) else list(own or [])
         ends = {*listed, self.tokenizer.eos_token_id} | ({self._preparer.renderer.turn_end()} if chat else set())
         return frozenset(end for end in ends if end is not None)
+
+
+def _shared_trunk(items: Sequence[Item]) -> list[int]:
+    """The tokens that all questions begin with."""
+    trunks = [item.trunk for item in items]
+    return trunks[0][: shared_length(trunks)] if len(trunks) > 1 else trunks[0]
 
 
 def _by_kind(prepared: Sequence[Prepared]) -> dict[bool, list[Prepared]]:

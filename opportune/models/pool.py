@@ -47,6 +47,11 @@ class ModelPool:
         self._known.setdefault(str(ref), (model.info, meter.amount))
         return model
 
+    def view(self, ref: ModelRef) -> Local:
+        """The model as it is on disk, with nothing warm from earlier questions."""
+        base = self.base(ref)
+        return base.with_network(base.network)
+
     def take(self, ref: ModelRef) -> Local:
         """The model to be changed by training: the next `base` loads it anew."""
         model = self.base(ref)

@@ -6,15 +6,13 @@ from collections.abc import Iterable
 
 from opportune.types import Example, Format, Message, Prompt, Question, TaskView
 
-MOST_LABELS_LISTED = 100  # a longer list would fill a small model's context before the question comes
+LABELS = "{labels}"  # in an instruction, stands for the task's labels
 
 
 def system(task: TaskView, instruction: str | None) -> Message | None:
-    """The instruction, the labels listed where they are few enough to help."""
+    """The instruction; where it says {labels}, they are listed. By default they are not: see docs/decisions/006."""
     text = task.instruction if instruction is None else instruction
-    if instruction is None and task.choices is not None and len(task.choices) <= MOST_LABELS_LISTED:
-        text = f"{text} Labels: {', '.join(task.choices)}.".strip()
-    return Message("system", text) if text else None
+    return Message("system", text.replace(LABELS, ", ".join(task.choices or ()))) if text else None
 
 
 def question(asked: Question, task: TaskView, *, shot: bool = False) -> Message:

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from opportune.errors import ModelError
 from opportune.models.local import Local
-from opportune.types import Completion, Lesson, Message, ModelInfo, Prompt, Usage
+from opportune.types import Completion, Lesson, Message, ModelInfo, Prompt
 from tests.inference.tiny import CHATML, network_of, plain_network_of, tokenizer_of
 
 torch.set_num_threads(1)
@@ -200,8 +200,13 @@ def test_asking_leaves_gradients_and_the_training_mode_as_they_were():
         assert network.training
 
 
-def test_latencies_are_those_of_single_questions():
-    seconds = local().latencies([*asked(3), *written(2)])
-    assert len(seconds) == 5
-    assert all(second > 0 for second in seconds)
-    assert Usage().calls == 1
+def test_a_single_question_starts_from_the_warm_prefix_only_where_that_is_asked_for():
+    model = local("gpt2").with_network(network_of("gpt2"))
+    many = asked(4)
+    answers(model, many)
+    cold = answers(model, [many[0]])[0]
+    with model.reusing():
+        warm = answers(model, [many[0]])[0]
+    assert warm.usage.flops < cold.usage.flops / 3
+    assert warm.scores == pytest.approx(cold.scores, abs=1e-4)
+    assert answers(model, [many[0]])[0].usage.flops == cold.usage.flops

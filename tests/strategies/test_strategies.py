@@ -51,7 +51,7 @@ def test_zero_shot_asks_instruction_and_question():
     model = Scripted({"saw": "tool"})
     assert ask("zero-shot", model).text == "tool"
     (prompt,) = model.prompts
-    assert contents(prompt) == [("system", "Fruit or tool? Labels: fruit, tool."), ("user", "Text: the saw\nLabel:")]
+    assert contents(prompt) == [("system", "Fruit or tool?"), ("user", "Text: the saw\nLabel:")]
     assert prompt.choices == ("fruit", "tool")
     start, stop = prompt.messages[-1].cut
     assert prompt.messages[-1].content[start:stop] == "the saw"
@@ -59,8 +59,8 @@ def test_zero_shot_asks_instruction_and_question():
 
 def test_an_instruction_of_the_recipe_takes_the_place_of_the_tasks():
     model = Scripted({"saw": "tool"})
-    ask('zero-shot:instruction="Sort it."', model)
-    assert contents(model.prompts[0])[0] == ("system", "Sort it.")
+    ask('zero-shot:instruction="Sort it into {labels}."', model)
+    assert contents(model.prompts[0])[0] == ("system", "Sort it into fruit, tool.")
 
 
 def test_k_shot_interleaves_balanced_demonstrations():
