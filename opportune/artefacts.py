@@ -26,9 +26,10 @@ from opportune.training.loop import Evaluation, Settings, Step, total_steps, tra
 from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
 from opportune.training.rates import PROBE, Choice, choose_rate
-from opportune.types import Example, Method, Metric, Progress, Task, digest
+from opportune.types import Example, Method, Metric, Outcome, Progress, Task, digest
 
-DEV_EXAMPLES = 256  # enough to rank rates and epochs; a larger dev split would cost more than the training
+# Enough to rank rates and epochs; more of dev would cost more than the training.
+RATE_EXAMPLES, EPOCH_EXAMPLES = 32, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +96,18 @@ class School:
         return [TokenLesson(tuple(ids), start) for ids, start in tokens]
 
     def dev(self) -> tuple[Example, ...]:
-        """The dev examples that rates and epochs are chosen on."""
-        return self.task.dev[:DEV_EXAMPLES]
+        """The dev examples that epochs are chosen on; rates are on the first of them."""
+        return self.task.dev[:EPOCH_EXAMPLES]
 
-    def dev_score(self, model: Local) -> float:
-        """The task's metric on dev, asked by the strategy itself."""
+    def ask_dev(self, model: Local) -> tuple[float, float | None]:
+        """The task's metric on dev, asked by the strategy itself; and the loss, where the answers' scores tell it: the
+        mean negative log-probability of the right choice, in nats."""
         view, dev = self.task.view(), self.dev()
         outcomes = evaluate.evaluate(self.arm.strategy, view, self.prepared, dev, model, self.metric, NoJournal())
-        return self.metric.figure([o.answer.text if o.answer else None for o in outcomes], dev)
+        losses = [_loss_of(outcome) for outcome in outcomes]
+        known = [loss for loss in losses if loss is not None]
+        score = self.metric.figure([o.answer.text if o.answer else None for o in outcomes], dev)
+        return score, sum(known) / len(known) if len(known) == len(losses) else None
 
 
 def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
@@ -240,13 +245,24 @@ class _Course:
 
     def _loss(self) -> dict[str, float]:
         began = time.perf_counter()
-        loss = lesson_loss(self.network, self.dev)
+        loss = lesson_loss(self.network, self.dev[:RATE_EXAMPLES])
         return {"loss": loss, "seconds": time.perf_counter() - began}
 
     def _figures(self) -> dict[str, float]:
         began = time.perf_counter()
-        figures = self._loss() | {"score": self.school.dev_score(self.model.with_network(self.network))}
-        return figures | {"seconds": time.perf_counter() - began}
+        score, loss = self.school.ask_dev(self.model.with_network(self.network))
+        if loss is None:
+            loss = lesson_loss(self.network, self.dev)
+        return {"loss": loss, "score": score, "seconds": time.perf_counter() - began}
+
+
+def _loss_of(outcome: Outcome) -> float | None:
+    """The negative log-probability of the right choice in the answer's last ranking."""
+    last, asked = outcome.completions[-1:], outcome.prompts[-1:]
+    target = outcome.example.target
+    if not last or last[0].scores is None or target not in (asked[0].choices or ()):
+        return None
+    return -last[0].scores[(asked[0].choices or ()).index(target)]
 
 
 def _amount(steps: Sequence[Step], evaluations: Sequence[Evaluation] = ()) -> Amount:

@@ -14,7 +14,7 @@ class Full:
     """All weights, from where the base model left them."""
 
     rate: float | None = None  # None: searched on the grid
-    epochs: int = 3
+    epochs: int = 2
     batch: int = 8  # lessons a step
 
     summary: ClassVar[str] = "fine-tune all weights"

@@ -25,7 +25,7 @@ class Lora:
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"  # or names of modules
     rate: float | None = None  # None: searched on the grid
-    epochs: int = 3
+    epochs: int = 2
     batch: int = 8  # lessons a step
 
     summary: ClassVar[str] = "train a low-rank correction of the linear layers"

@@ -100,8 +100,8 @@ class Local:
 
     @contextmanager
     def reusing(self) -> Iterator[None]:
-        """Within this block, prompts start from any prefix that is warm, as in serving: what is computed then depends on
-        what was asked before."""
+        """Within this block, prompts start from any prefix that is warm, as in serving. What is computed then depends
+        on what was asked before."""
         self._reuses = True
         try:
             yield

@@ -1,6 +1,6 @@
 """Choosing the learning rate: the same rule for every method.
 
-Each rate of the method's grid is trained for the first sixth of the run from the same start and scored by its loss on
+Each rate of the method's grid is trained for the first eighth of the run from the same start and scored by its loss on
 dev; the best goes on from where its probe stopped, so its steps are not repeated (successive halving with one rung,
 Jamieson & Talwalkar 2016).
 """
@@ -21,7 +21,7 @@ from opportune.training.loop import Evaluate, Settings, Step, figures_of, key_of
 from opportune.training.masters import Masters
 from opportune.training.packing import TokenLesson
 
-PROBE = 1 / 6  # of the run's steps
+PROBE = 1 / 8  # of the run's steps
 
 
 @dataclass(frozen=True, slots=True)
