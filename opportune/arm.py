@@ -20,7 +20,7 @@ from opportune.records import ArmRecord, Facts, Latency, OutcomeRecord
 from opportune.store import Store
 from opportune.types import Completion, Example, Metric, Outcome, Split, Task
 
-LATENCY_QUESTIONS = 8
+LATENCY_QUESTIONS = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,8 @@ class LiveView:
 
     def end(self, arm: ArmRecord) -> None:
         self._spent[_key(arm)] = time.monotonic() - self._began
+        if arm.facts.saved:  # much of it was copied from another arm: no measure of the predictions
+            self._expected.pop(_key(arm), None)
         self._began = time.monotonic()
         outcome = "done" if arm.status == "done" else f"FAILED: {arm.reason}"
         seconds = arm.measured.total().seconds or 0.0
@@ -91,7 +93,7 @@ class LiveView:
 
     def _left(self, current: ArmRecord) -> str:
         """What the predictions leave, corrected by how wrong they have been so far."""
-        finished = {key for key, spent in self._spent.items() if spent}
+        finished = {key for key, spent in self._spent.items() if spent and key in self._expected}
         predicted = sum(self._expected.get(key, 0.0) for key in finished)
         factor = sum(self._spent[key] for key in finished) / predicted if predicted else 1.0
         waiting = sum(value for key, value in self._expected.items() if key not in finished) * factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -42,9 +43,14 @@ class Engine:
         if self.own:
             use_own_attention(network)
             fast_norms(network)
-        self.flops = 0.0
+        self._charged = threading.local()
         self._shape = _shape_or_none(network)
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
+
+    @property
+    def flops(self) -> float:
+        """What this thread has computed so far."""
+        return float(getattr(self._charged, "flops", 0.0))
 
     @property
     def budget(self) -> int:
@@ -101,7 +107,7 @@ class Engine:
 
     def _charge(self, tokens: int, pairs: int, rows: int) -> None:
         if self._shape is not None:
-            self.flops += forward_flops(self._shape, tokens, pairs, rows)
+            self._charged.flops = self.flops + forward_flops(self._shape, tokens, pairs, rows)
 
 
 def _shape_or_none(network: Any) -> Shape | None:

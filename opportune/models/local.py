@@ -19,6 +19,7 @@ from opportune.inference.prompts import Prepared, Preparer
 from opportune.inference.ranking import rank, rank_plainly
 from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item, common_prefix, packs
+from opportune.inference.workers import side_by_side
 from opportune.types import Completion, Lesson, ModelInfo, Prompt, Usage
 
 _Run = Callable[[], Sequence[list[float]] | Sequence[list[Sample]]]
@@ -34,26 +35,16 @@ class _Work:
     run: _Run
 
 
-class _Bill:
-    """Seconds and FLOPs of a block in which a network is asked: in evaluation mode, without gradients."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.seconds, self.flops = 0.0, 0.0
-        self._engine = engine
-
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        training = [module for module in self._engine.network.modules() if module.training]
-        began, flops = time.perf_counter(), self._engine.flops
-        self._engine.network.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            for module in training:
-                module.training = True
-            self.seconds += time.perf_counter() - began
-            self.flops += self._engine.flops - flops
+@contextmanager
+def _asking(network: Any) -> Iterator[None]:
+    """In evaluation mode."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 class Local:
@@ -77,26 +68,34 @@ class Local:
         """Answer all prompts but the known ones, a pack or a decoding group at a time. See types.Model.
 
         Seconds and FLOPs of a pack are shared out by tokens; what is done once for all (preparing the prompts, reading
-        the common prefix) is on the first answer. Raises ModelError for a prompt that cannot fit the context.
+        the common prefix) is on the first pack. Raises ModelError for a prompt that cannot fit the context.
         """
         if len(known) >= len(prompts):
             return
-        once = _Bill(self._engine)
-        with once.open():
-            works = self._works(self._preparer.prepare(prompts))
-        for work in works:
-            if all(each.index in known for each in work.members):
-                continue
-            bill = _Bill(self._engine)
-            with bill.open():
-                results = work.run()
-            total = sum(work.tokens)
-            for each, tokens, result in zip(work.members, work.tokens, results, strict=True):
-                if each.index not in known:
-                    share = tokens / total
-                    seconds, flops = once.seconds + share * bill.seconds, once.flops + share * bill.flops
-                    once = _Bill(self._engine)
-                    yield each.index, _completion(each, result, seconds, flops)
+        began = time.perf_counter()
+        with _asking(self.network):
+            flops = self._engine.flops
+            with torch.no_grad():  # never held while suspended: the caller's thread may want gradients
+                works = self._works(self._preparer.prepare(prompts))
+            once = self._engine.flops - flops
+            works = [work for work in works if any(each.index not in known for each in work.members)]
+            for place, (results, flops) in side_by_side(
+                [partial(self._counted, w) for w in works], self._engine.device
+            ):
+                work, seconds = works[place], time.perf_counter() - began
+                total = sum(work.tokens)
+                flops, once = flops + once, 0.0
+                for each, tokens, result in zip(work.members, work.tokens, results, strict=True):
+                    if each.index not in known:
+                        yield each.index, _completion(each, result, seconds * tokens / total, flops * tokens / total)
+                began = time.perf_counter()
+
+    def _counted(self, work: _Work) -> tuple[Any, float]:
+        """A piece of work's results and FLOPs. Gradients are switched off thread by thread."""
+        before = self._engine.flops
+        with torch.no_grad():
+            results = work.run()
+        return results, self._engine.flops - before
 
     @contextmanager
     def reusing(self) -> Iterator[None]:

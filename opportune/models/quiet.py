@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
 
 def quiet() -> None:
@@ -19,6 +20,9 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()
     hub_logging.set_verbosity(logging.ERROR)
     disable_progress_bars()
+    # Deprecations inside these libraries (peft calling what transformers renames) are not the user's to act on.
+    for library in ("transformers", "peft", "huggingface_hub"):
+        warnings.filterwarnings("ignore", category=FutureWarning, module=library)
 
 
 def first_line(error: Exception) -> str:

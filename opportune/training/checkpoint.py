@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ def save(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, beside, _packed(notes))
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)
+    beside.replace(path)  # not synced: a kill loses nothing, and after a power cut an older state is trained again
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

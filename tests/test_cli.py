@@ -1,0 +1,99 @@
+"""The command line as its user meets it: standard output, standard error, exit codes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from opportune.cli.main import main
+from tests.inference.tiny import CHATML, plain_network_of, tokenizer_of
+
+ROWS = [(f"the {word} number {i}", label) for i in range(8) for word, label in (("pear", "fruit"), ("saw", "tool"))]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    plain_network_of("llama").save_pretrained(folder)
+    tokenizer_of(template=CHATML).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = ["text,kind", *(f"{text},{label}" for text, label in ROWS)]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    return "rows.csv"
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+def test_json_is_one_object_alone_on_standard_output(capsys, data, model):
+    code, out, err = run(capsys, "compare", data, "--model", model, "--try", "majority", "--try", "zero-shot", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["schema"] == 1
+    assert [row["recipe"] for row in found["rows"]] == ["majority", "zero-shot"]
+    assert found["task"]["labels"] == ["fruit", "tool"]
+    assert found["models"][0]["path"] == model
+    assert "zero-shot" in err
+
+
+def test_the_table_the_recommendation_and_the_page(capsys, data, model, tmp_path):
+    code, out, _ = run(capsys, "compare", data, "--model", model, "--try", "majority", "--try", "k-shot:k=2")
+    assert code == 0
+    assert "majority" in out
+    assert "report.html" in out
+    code, shown, _ = run(capsys, "show")
+    assert code == 0
+    assert "k-shot:k=2" in shown
+    assert run(capsys, "report")[1].strip().endswith("report.html")
+    assert run(capsys, "ask", "latest", "k-shot:k=2", "the pear")[1].strip() in ("fruit", "tool")
+    assert run(capsys, "show", "--all")[1].count("finished") == 1
+    outcomes = json.loads(run(capsys, "show", "--json")[1])["outcomes"]
+    assert {outcome["recipe"] for outcome in outcomes} == {"majority", "k-shot:k=2"}
+
+
+def test_list_names_everything(capsys):
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    for name in ("k-shot", "lora", "scripted", "macro-f1"):
+        assert name in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["compare", "nowhere.csv"], "nowhere.csv: no such file"),
+        (["compare", "rows.csv", "--target", "sort"], "sort"),
+        (["compare", "rows.csv", "--try", "k-shots"], "unknown name 'k-shots'"),
+        (["compare", "rows.csv", "--try", "k-shot:k=0"], "out of range"),
+        (["compare", "rows.csv", "--try", "k-shot:k=900"], "needs 900 training examples"),
+        (["compare", "rows.csv", "--metric", "goodness"], "goodness"),
+        (["compare", "rows.csv", "--model", "nowhere/at/all/m.gguf"], "no model at"),
+        (["compare", "rows.csv", "--device", "abacus", "--try", "zero-shot"], "abacus"),
+        (["compare", "rows.csv", "--tolerance", "300"], "tolerance"),
+        (["compare", "rows.csv", "--seeds", "0"], "seeds"),
+        (["compare", "rows.csv", "--limit", "some"], "some"),
+        (["compare", "rows.csv", "--colour", "red"], "--colour"),
+        (["show"], "no runs in"),
+        (["ask", "latest", "zero-shot", "x"], "no runs in"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(capsys, data, model, arguments, said):
+    if arguments[0] == "compare" and "--model" not in arguments:
+        arguments = [*arguments, "--model", model]
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("opportune: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert "Traceback" not in err
