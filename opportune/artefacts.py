@@ -315,12 +315,6 @@ def _points(
 
 
 def _read_bill(value: dict[str, Any]) -> Bill:
-    return Bill(
-        tuning=Amount(**value["tuning"]),
-        training=Amount(**value["training"]),
-        rate=value["rate"],
-        at_edge=value["at_edge"],
-        trials=tuple(Trial(**trial) for trial in value["trials"]),
-        trainable=value["trainable"],
-        points=tuple((name, step, values) for name, step, values in value["points"]),
-    )
+    amounts = {name: Amount(**value[name]) for name in ("tuning", "training")}
+    trials = tuple(Trial(**trial) for trial in value["trials"])
+    return Bill(**value | amounts | {"trials": trials, "points": tuple(map(tuple, value["points"]))})

@@ -68,7 +68,7 @@ class Local:
         """Answer all prompts but the known ones, a pack or a decoding group at a time. See types.Model.
 
         Seconds and FLOPs of a pack are shared out by tokens; what is done once for all (preparing the prompts, reading
-        the common prefix) is on the first pack. Raises ModelError for a prompt that cannot fit the context.
+        the common prefix) is on the first answer. Raises ModelError for a prompt that cannot fit the context.
         """
         if len(known) >= len(prompts):
             return
@@ -77,17 +77,19 @@ class Local:
             flops = self._engine.flops
             with torch.no_grad():  # never held while suspended: the caller's thread may want gradients
                 works = self._works(self._preparer.prepare(prompts))
-            once = self._engine.flops - flops
+            first = (time.perf_counter() - began, self._engine.flops - flops)
+            began = time.perf_counter()
             works = [work for work in works if any(each.index not in known for each in work.members)]
             for place, (results, flops) in side_by_side(
                 [partial(self._counted, w) for w in works], self._engine.device
             ):
                 work, seconds = works[place], time.perf_counter() - began
                 total = sum(work.tokens)
-                flops, once = flops + once, 0.0
                 for each, tokens, result in zip(work.members, work.tokens, results, strict=True):
                     if each.index not in known:
-                        yield each.index, _completion(each, result, seconds * tokens / total, flops * tokens / total)
+                        bill = first[0] + seconds * tokens / total, first[1] + flops * tokens / total
+                        first = (0.0, 0.0)
+                        yield each.index, _completion(each, result, *bill)
                 began = time.perf_counter()
 
     def _counted(self, work: _Work) -> tuple[Any, float]:

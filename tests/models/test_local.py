@@ -197,7 +197,7 @@ def test_asking_leaves_gradients_and_the_training_mode_as_they_were():
     model = Local(network, tokenizer_of(), INFO)
     for _ in model.complete(asked(3), {}):
         assert torch.is_grad_enabled()
-        assert network.training
+    assert network.training
 
 
 def test_a_single_question_starts_from_the_warm_prefix_only_where_that_is_asked_for():

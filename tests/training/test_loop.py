@@ -215,7 +215,7 @@ def test_schedule_warms_up_stays_and_falls_to_nothing() -> None:
 
 def search(folder: Path, network: Any, rates: tuple[float, ...], watch: Any = lambda step: None) -> Any:
     dev = lessons(12, seed=1)
-    settings = Settings(rate=0.0, epochs=6, batch=4, checkpoint_seconds=0.0)
+    settings = Settings(rate=0.0, epochs=8, batch=4, checkpoint_seconds=0.0)
     return choose_rate(
         network, lessons(24), settings, rates, folder, lambda: {"loss": lesson_loss(network, dev)}, watch
     )
@@ -229,7 +229,7 @@ def test_the_best_rate_is_chosen_and_goes_on_as_if_it_had_been_the_only_one(tmp_
     assert [len(trial.steps) for trial in choice.trials[:2]] == [6, 6]
     assert not choice.trials[2].figures or choice.trials[2].loss > choice.trials[1].loss
     assert_same(moving(network), start)
-    settings = Settings(rate=choice.rate, epochs=6, batch=4)
+    settings = Settings(rate=choice.rate, epochs=8, batch=4)
     begun: list[int] = []
     train(network, lessons(24), settings, choice.folder, None, lambda step: begun.append(step.step))
     assert begun[0] == 7
