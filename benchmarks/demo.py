@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, options, save
+from opportune.store import Store
 
 
 def main() -> None:
@@ -33,7 +34,16 @@ def main() -> None:
         # Quick: the same arms on a handful of examples.
         subset = ["SUBSET=train=40,dev=10,test=10"] if given.quick else []
         demo = _run(["make", "demo", *subset], environment)
+        demo["peak_bytes"] = _peak(environment["OPPORTUNE_RUNS"])
     save(given.out, "demo", {"work": "make demo", "quick": given.quick, "installing": installing, **demo})
+
+
+def _peak(runs: str) -> int:
+    """The largest peak of an arm, by the run's meter, which resets the system's high-water mark: that of the
+    finished process is only that of its last stage."""
+    with Store.open(runs, create=False) as store:
+        arms = store.arms(store.latest_run().id)
+    return max(arm.measured.total().peak_bytes or 0 for arm in arms)
 
 
 def _run(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
