@@ -110,6 +110,15 @@ def build(
     )
 
 
+def _priced(record: ArmRecord, price: float | None) -> ArmRecord:
+    """The record with its machine time in dollars, where a price an hour is given."""
+    return replace(
+        record,
+        predicted=record.predicted and record.predicted.priced(price),
+        measured=record.measured.priced(price),
+    )
+
+
 def _arms(
     metric: Metric,
     records: Sequence[ArmRecord],

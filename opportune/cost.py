@@ -56,6 +56,11 @@ class Cost:
     training: Amount = Amount()
     asking: Amount = Amount()
 
+    def priced(self, dollars_per_hour: float | None) -> Cost:
+        """The bill with the machine's time turned into dollars, where a price is given."""
+        items = (self.loading, self.tuning, self.training, self.asking)
+        return Cost(*(item.priced(dollars_per_hour) for item in items))
+
     def total(self) -> Amount:
         """All items together."""
         return self.loading + self.tuning + self.training + self.asking
