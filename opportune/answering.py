@@ -24,7 +24,7 @@ class Answerer:
     """One arm of a stored run, ready to answer. Raises RecipeError for a recipe that the run has not finished."""
 
     def __init__(self, store: Store, run: str, recipe: str) -> None:
-        record = store.latest_run() if run == "latest" else store.run(run)
+        record = store.run(run)
         arm = _find(store.arms(record.id), recipe, record.id)
         resolved = parse(arm.resolved["recipe"])
         self._strategy: Strategy = build(resolved.parts[-1], strategies.TABLE[resolved.parts[-1].name])

@@ -76,13 +76,13 @@ def compare(
 def show(name: str | None = None, *, runs: Path | str = RUNS) -> Comparison:
     """A stored run, finished or not; the latest by default. Raises StoreError where there is none."""
     with Store.open(runs, create=False) as store:
-        return of_run(store, _run_id(store, name))
+        return of_run(store, store.run(name).id)
 
 
 def report(name: str | None = None, *, runs: Path | str = RUNS) -> Path:
     """Write a run's report.html anew; the latest by default."""
     with Store.open(runs, create=False) as store:
-        found = _run_id(store, name)
+        found = store.run(name).id
         return write_report(store, found, _page(store, found))
 
 
@@ -90,10 +90,6 @@ def ask(run_name: str, recipe: str, text: str, *, runs: Path | str = RUNS) -> An
     """Answer a new input with a finished run's recipe, its trained weights included. "latest" names the latest run."""
     with Store.open(runs, create=False) as store:
         return Answerer(store, run_name, recipe)(text)
-
-
-def _run_id(store: Store, name: str | None) -> str:
-    return store.latest_run().id if name in (None, "latest") else store.run(str(name)).id
 
 
 def _page(store: Store, run_id: str) -> Path:

@@ -85,7 +85,8 @@ def build(
 ) -> Comparison:
     """The comparison of these records, under `metric`."""
     config = run.config
-    arms = _arms(metric, records, examples, outcomes)
+    priced = [_priced(record, config["machine_price"]) for record in records]
+    arms = _arms(metric, priced, examples, outcomes)
     rows = [_row(arm, config["task"]["labels"]) for arm in arms]
     unit = price_unit(rows)
     place = _reference(arms, rows, unit)

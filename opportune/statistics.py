@@ -58,15 +58,6 @@ def wilson(successes: float, count: float, quantile: float = _QUANTILE) -> Inter
     return Interval(0.0 if successes <= 0 else centre - half, 1.0 if successes >= count else centre + half)
 
 
-def interval_with_failures(successes: float, scored: int, failed: int) -> Interval:
-    """Wilson's interval that holds whatever failed calls would have answered.
-
-    Its low end counts them all wrong, its high end all right.
-    """
-    count = scored + failed
-    return Interval(wilson(successes, count).low, wilson(successes + failed, count).high)
-
-
 def clustered_share(scores: Floats, groups: Sequence[Hashable]) -> Interval:
     """Wilson's interval for a share whose examples come in groups, by the effective sample size (Kish 1965).
 

@@ -12,7 +12,7 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -94,13 +94,21 @@ class Store:
     # ---- runs ----
 
     def begin_run(self, key: str, name: str, config: RunConfig) -> RunRecord:
-        """The run with this key: the one that is there, with all it measured, else a new one."""
+        """The run with this key: the one that is there, with all it measured, else a new one.
+
+        What only reads the measurements (tolerance and price) is taken from the new configuration.
+        """
         now = datetime.now(UTC)
         record = RunRecord(f"{now:%Y%m%d-%H%M%S}-{digest(key)[:6]}", key, now.isoformat(), name, config)
         runs = self._tables["runs"]
         with self._writing() as connection:
             connection.execute(database.insert(connection, runs).on_conflict_do_nothing(), [asdict(record)])
-        return self._read(RunRecord, "runs", runs.c.key == key)[0]
+        found = self._read(RunRecord, "runs", runs.c.key == key)[0]
+        current = replace(found, config=_reread(found.config, config))
+        if current != found:
+            with self._writing() as connection:
+                connection.execute(update(runs).where(runs.c.id == found.id).values(config=current.config))
+        return current
 
     def finish_run(self, run: str, comparison: dict[str, Any]) -> None:
         """Mark the run as finished and keep its `--json` object."""
@@ -121,8 +129,10 @@ class Store:
             raise StoreError(f"no runs in {self.folder}: start one with `opportune compare`")
         return runs[0]
 
-    def run(self, name: str) -> RunRecord:
-        """The run of this id, or of the only id that begins so."""
+    def run(self, name: str | None) -> RunRecord:
+        """The run of this id, or of the only id that begins so; None or "latest" is the newest one."""
+        if name in (None, "latest"):
+            return self.latest_run()
         runs = self._tables["runs"]
         found = self._read(RunRecord, "runs", runs.c.id.startswith(name, autoescape=True))
         exact = [run for run in found if run.id == name]
@@ -225,6 +235,11 @@ class Store:
 
 def _where(columns: Any, **wanted: object) -> list[ColumnElement[bool]]:
     return [columns[name] == value for name, value in wanted.items() if value is not None]
+
+
+def _reread(measured: RunConfig, asked: RunConfig) -> RunConfig:
+    """The configuration a run was measured under, with what the user now wants its figures read by."""
+    return {**measured, "tolerance": asked["tolerance"], "machine_price": asked["machine_price"]}
 
 
 def _take_lock(path: Path) -> TextIO:

@@ -160,3 +160,16 @@ def test_a_second_process_on_the_same_run_is_refused(model, runs):
         )
     assert done.returncode != 0
     assert "is in use by process" in done.stderr
+
+
+def test_the_same_run_read_by_another_tolerance_and_price_is_measured_only_once(model, tmp_path):
+    first = compare(toy_task(), recipes=["zero-shot"], models=[model], runs=tmp_path)
+    again = compare(
+        toy_task(), recipes=["zero-shot"], models=[model], runs=tmp_path, tolerance=0.2, machine_price=3600.0
+    )
+    assert again.run == first.run
+    assert (first.tolerance, again.tolerance) == (0.03, 0.2)
+    before, after = first.rows[0].measured, again.rows[0].measured
+    assert before.asking.dollars is None
+    assert after.asking.dollars == pytest.approx(before.asking.seconds)  # a dollar a second
+    assert after.asking.seconds == before.asking.seconds

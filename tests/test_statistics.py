@@ -33,14 +33,6 @@ def test_nothing_counted_tells_nothing() -> None:
     assert statistics.wilson(0, 0) == Interval(0, 1)
 
 
-@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 20))
-def test_failures_widen_to_hold_both_outcomes(right: int, wrong: int, failed: int) -> None:
-    found = statistics.interval_with_failures(right, right + wrong, failed)
-    for would_be_right in range(failed + 1):
-        inner = statistics.wilson(right + would_be_right, right + wrong + failed)
-        assert found.low <= inner.low <= inner.high <= found.high
-
-
 def test_cluster_variance_agrees_with_statsmodels() -> None:
     random = np.random.default_rng(0)
     groups = random.integers(0, 12, 90)

@@ -13,12 +13,21 @@ RunName = Annotated[str | None, typer.Argument(help="A run, or how its name begi
 All = Annotated[bool, typer.Option("--all", help="List all runs.")]
 
 
-def show(run: RunName = None, every: All = False, runs: Runs = Path("opportune-runs"), as_json: Json = False) -> None:
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")]
+
+
+def show(
+    run: RunName = None,
+    every: All = False,
+    runs: Runs = Path("opportune-runs"),
+    markdown: Markdown = False,
+    as_json: Json = False,
+) -> None:
     """A run's table and recommendation; --json adds every example with what was asked and answered."""
     import json
 
     from opportune.comparison import of_run, show_json
-    from opportune.report.table import print_table
+    from opportune.report import table
     from opportune.store import Store
 
     with Store.open(runs, create=False) as store:
@@ -26,11 +35,13 @@ def show(run: RunName = None, every: All = False, runs: Runs = Path("opportune-r
             for record in store.list_runs():
                 typer.echo(f"{record.id}  {record.status:8}  {record.name}")
             return
-        name = store.run(run).id if run else store.latest_run().id
+        name = store.run(run).id
         if as_json:
             typer.echo(json.dumps(show_json(store, name), ensure_ascii=False))
+        elif markdown:
+            typer.echo(table.markdown(of_run(store, name)))
         else:
-            print_table(of_run(store, name))
+            table.print_table(of_run(store, name))
 
 
 def report(run: RunName = None, runs: Runs = Path("opportune-runs")) -> None:
@@ -39,5 +50,5 @@ def report(run: RunName = None, runs: Runs = Path("opportune-runs")) -> None:
     from opportune.store import Store
 
     with Store.open(runs, create=False) as store:
-        name = store.run(run).id if run else store.latest_run().id
+        name = store.run(run).id
         typer.echo(write_report(store, name, store.run_folder(name) / "report.html"))

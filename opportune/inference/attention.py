@@ -162,6 +162,7 @@ _PREFIX = 5
 # A chain of three shared rows, then two branches; the first forks.
 _TREE = (-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 6, 10, 2, 12, 13, 14, 15)
 _SHARED = 3
+_WRONG = 0.25  # a relative error of logits that no rounding explains
 
 
 class _Witness:
@@ -213,17 +214,30 @@ def _reproduces(network: Any, config: Any, plain: str) -> bool:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, config.vocab_size, (_PREFIX + len(_TREE),), generator=generator).to(device)
     paths = _paths()
-    network.set_attn_implementation(plain)
-    reference = [network(input_ids=ids[None, path], use_cache=False).logits[0, _PREFIX:].float() for path in paths]
+
+    def one_by_one(implementation: str) -> list[Tensor]:
+        network.set_attn_implementation(implementation)
+        return [network(input_ids=ids[None, path], use_cache=False).logits[0, _PREFIX:].float() for path in paths]
+
+    reference = one_by_one(plain)
+    tolerance = 1e-4
+    if network.dtype != torch.float32:
+        # Rounding differs by orders of magnitude between networks: this one's own two ways tell how much is usual.
+        other = {"sdpa": "eager"}.get(plain, "sdpa" if network._supports_sdpa else plain)
+        tolerance = min(max(5e-2, 2 * _error(one_by_one(other), reference)), _WRONG)
     use_own_attention(network)
     logits, windows = _probe(network, ids)
     found = [logits[torch.tensor(path[_PREFIX:]) - _PREFIX] for path in paths]
     if windows != _windows(config):
         return False
-    error = max(
+    return _error(found, reference) < tolerance
+
+
+def _error(found: list[Tensor], reference: list[Tensor]) -> float:
+    """The largest difference of a path's logits, relative to their spread."""
+    return max(
         float((a - b).norm() / (b - b.mean(-1, keepdim=True)).norm()) for a, b in zip(found, reference, strict=True)
     )
-    return error < {torch.float32: 1e-4, torch.float16: 1e-2}.get(network.dtype, 5e-2)
 
 
 def _paths() -> list[list[int]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from opportune.types import Example, Metric
 
 
+@lru_cache(maxsize=65536)  # a bootstrap compares the same texts a thousand times
 def normalise(text: str) -> str:
     """The text without what no reader would call a difference: case, spacing, how accents are encoded."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())

@@ -57,12 +57,6 @@ def load_model(
     return Local(network=network, tokenizer=_tokenizer(folder, options), info=info)
 
 
-def describe(info: ModelInfo) -> str:
-    """One line for the user: which model, how large, on what, from where."""
-    size = f"{info.parameters / 1e6:,.1f} M parameters"
-    return f"{info.name}: {size}, {info.dtype} on {info.device}, {info.path} (digest {info.digest})"
-
-
 def find(name: str | None, progress: Progress) -> Path:
     """The local folder of a model, fetched or converted where need be. Raises ModelError."""
     if name is None or name == DEFAULT:

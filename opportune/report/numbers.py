@@ -46,11 +46,6 @@ def count(number: float | None) -> str:
     return UNKNOWN if number is None else _scaled(number, 1000, ("", "k", "M", "G", "T", "P")).replace(" ", "")
 
 
-def tokens(number: float | None) -> str:
-    """As `12.3k tokens`."""
-    return UNKNOWN if number is None else f"{count(number)} token{'' if number == 1 else 's'}"
-
-
 def flops(number: float | None) -> str:
     """Floating-point operations, as `3.4 TFLOP`."""
     if number is None:

@@ -156,11 +156,23 @@ def test_architectures_that_fit(name: str) -> None:
     before = network.config._attn_implementation
     assert supports_own_attention(network)
     assert network.config._attn_implementation == before
+    assert supports_own_attention(copy.deepcopy(network).bfloat16())
 
 
 @pytest.mark.parametrize("name", UNFIT)
-def test_architectures_that_do_not_fit_are_detected(name: str) -> None:
-    assert not supports_own_attention(network_of(UNFIT[name]))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_architectures_that_do_not_fit_are_detected(name: str, dtype: torch.dtype) -> None:
+    assert not supports_own_attention(copy.deepcopy(network_of(UNFIT[name])).to(dtype))
+
+
+def test_a_network_that_rounds_strongly_is_told_from_one_that_does_not_fit() -> None:
+    network = copy.deepcopy(network_of(FITTING["llama"]))
+    with torch.no_grad():
+        for weight in network.get_decoder().layers.parameters():
+            weight.mul_(3)
+    assert supports_own_attention(network.bfloat16())
+    network.config.logits_scaling = 2.0
+    assert not supports_own_attention(network)
 
 
 def test_a_head_with_an_unknown_scale_is_detected() -> None:

@@ -16,7 +16,7 @@ from transformers import BertConfig, T5Config
 
 from opportune.errors import ModelError
 from opportune.models import hub, smollm2
-from opportune.models.loading import describe, load_model
+from opportune.models.loading import load_model
 from tests.models import tiny
 
 
@@ -65,7 +65,7 @@ def test_a_folder(folder, capfd):
     info = model.info
     assert (info.name, info.path, info.dtype, info.device) == ("tiny", str(folder), "float32", "cpu")
     assert len(info.digest) == 16
-    assert describe(info).startswith("tiny: 0.1 M parameters, float32 on cpu, ")
+    assert info.parameters > 10_000
     assert capfd.readouterr() == ("", "")
 
 
