@@ -49,6 +49,50 @@ def score(folder: str, shots: int, questions: int, skip_shots: int = 0) -> dict[
     return {"seconds": seconds, "peak_bytes": peak_bytes(), "scores": scores, "prompt": completions[0].prompt}
 
 
+def write(
+    folder: str,
+    shots: int,
+    questions: int,
+    tokens: int,
+    first: int = 0,
+    samples: int = 1,
+    temperature: float = 0.0,
+) -> dict[str, Any]:
+    """Think step by step about test questions after shots of train, for up to `tokens` new tokens each.
+
+    Nothing is warm: the backend is new, so that reading the shots is part of the time.
+    """
+    model: Local = _state["model"].with_network(_state["model"].network)
+    head: list[Message] = []
+    for row in read(folder, "train")[:shots]:
+        head += [Message("user", _ask(row), shot=True), Message("assistant", row["target"], shot=True)]
+    rows = read(folder, "test")[first : first + questions]
+    prompts = [
+        Prompt(
+            (*head, Message("user", f"Text: {row['input']}"), Message("assistant", "Let's think step by step.")),
+            format="plain",
+            max_tokens=tokens,
+            samples=samples,
+            temperature=temperature,
+            stop=("\n\n\n\n",),
+        )
+        for row in rows
+    ]
+    reset_peak()
+    began = time.perf_counter()
+    completions = dict(model.complete(prompts, {}))
+    seconds = time.perf_counter() - began
+    given = [completions[index] for index in range(len(prompts))]
+    return {
+        "seconds": seconds,
+        "peak_bytes": peak_bytes(),
+        "tokens": sum(each.usage.tokens_out for each in given),
+        "prompt_tokens": sum(each.usage.tokens_in for each in given),
+        "answers": [each.texts[0] for each in given],
+        "prompts": [each.prompt for each in given],
+    }
+
+
 def lessons(folder: str, split: str, first: int, count: int) -> list[dict[str, Any]]:
     """Examples as both sides are to train on them: token ids, the targets beginning at `start`."""
     model: Local = _state["model"]
@@ -88,4 +132,4 @@ def _ask(row: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    serve({"load": load, "score": score, "lessons": lessons, "learn": learn})
+    serve({"load": load, "score": score, "write": write, "lessons": lessons, "learn": learn})

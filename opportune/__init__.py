@@ -16,20 +16,24 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Amount", "Comparison", "Cost", "Example", "OpportuneError", "Task", "ask", "compare", "load_task", "show"]
-
 _PLACES = {
     "Amount": "cost",
+    "Answer": "types",
     "Comparison": "rows",
     "Cost": "cost",
     "Example": "types",
+    "Lesson": "types",
+    "Message": "types",
     "OpportuneError": "errors",
+    "Prompt": "types",
     "Task": "types",
     "ask": "api",
     "compare": "api",
     "load_task": "api",
     "show": "api",
 }
+
+__all__ = list(_PLACES)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from opportune.options import build
 from opportune.records import ArmRecord, RunConfig
 from opportune.spec import ModelRef, Recipe, parse
 from opportune.store import Store
-from opportune.types import Answer, Example, Question, Strategy, TaskView
+from opportune.types import Answer, Example, Flow, Question, Strategy, TaskView
 
 
 class Answerer:
@@ -27,24 +27,28 @@ class Answerer:
         record = store.run(run)
         arm = _find(store.arms(record.id), recipe, record.id)
         resolved = parse(arm.resolved["recipe"])
-        self._strategy: Strategy = build(resolved.parts[-1], strategies.TABLE[resolved.parts[-1].name])
-        self._view = _view(store, record.id, record.config)
-        self._model = _model(arm, resolved, record.config)
+        part = parse(arm.facts.chosen).parts[-1] if arm.facts.chosen else resolved.parts[-1]
+        self._strategy: Strategy = build(part, strategies.TABLE[part.name])
+        self.view = _view(store, record.id, record.config)
+        self.model = _model(arm, resolved, record.config)
         self._prepared = self._prepare(store, arm)
 
     def _prepare(self, store: Store, arm: ArmRecord) -> Any:
         stage = "prepare-trained" if arm.facts.artefact else "prepare"
         journal: Journal = NoJournal()
-        if self._model is not None:
-            key = Path(arm.facts.artefact).name if arm.facts.artefact else self._model.info.digest
+        if self.model is not None:
+            key = Path(arm.facts.artefact).name if arm.facts.artefact else self.model.info.digest
             journal = StoreJournal(store, arm.run, arm.hash, arm.seed, stage, key)
-        return evaluate.prepare(self._strategy, self._view, arm.seed, self._model, journal)
+        return evaluate.prepare(self._strategy, self.view, arm.seed, self.model, journal)
+
+    def flow(self, text: str) -> Flow[Answer]:
+        """The conversation about one input, not begun."""
+        return self._strategy.ask(Question(text), self.view, self._prepared)
 
     def __call__(self, text: str) -> Answer:
         """Answer one input. Raises OpportuneError when a call fails."""
-        flow = self._strategy.ask(Question(text), self._view, self._prepared)
-        with self._model.reusing() if self._model else nullcontext():
-            talk = evaluate.converse({"": flow}, self._model, NoJournal())[""]
+        with self.model.reusing() if self.model else nullcontext():
+            talk = evaluate.converse({"": self.flow(text)}, self.model, NoJournal())[""]
         if talk.result is None:
             raise OpportuneError(f"the call failed: {talk.error}")
         return talk.result

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
 
-from opportune import evaluate
+from opportune import aside, evaluate
 from opportune.artefacts import School, Trained, train_arm
+from opportune.aside import Backend, Settled
 from opportune.cost import Amount, Cost, Meter
 from opportune.evaluate import Call, Journal, NoJournal
 from opportune.journal import StoreJournal, amount_of
-from opportune.models.local import Local
 from opportune.models.pool import ModelPool
-from opportune.recipe import Arm
-from opportune.records import ArmRecord, Facts, Latency, OutcomeRecord
+from opportune.recipe import Arm, model_ref
+from opportune.records import ArmRecord, Facts, OutcomeRecord
 from opportune.store import Store
-from opportune.types import Completion, Example, Metric, Outcome, Split, Task
-
-LATENCY_QUESTIONS = 6
+from opportune.types import Completion, Graded, Metric, Outcome, Split, Strategy, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,63 +45,92 @@ class ArmRunner:
         """The arm's record, done and billed. What is in the store already is not repeated."""
         loading = self.pool.loading(arm.model) if arm.model else Amount()
         # A view of its own, with nothing warm: an arm is charged as if it had run alone.
-        model = self.pool.view(arm.model) if arm.model else None
+        model: Backend | None = self.pool.view(arm.model) if arm.model else None
         key = model.info.digest if model else ""
-        prepared, preparing = self._prepare(arm, item, "prepare", model, key)
+        if len(arm.candidates) > 1:
+            settled, preparing = self._search(arm, item, model, key)
+        else:
+            settled, preparing = self._prepare(arm.strategy, item, "prepare", model, key)
         trained: Trained | None = None
         if arm.methods:
-            school = School(arm, item, self.task, prepared, self.metric, self._teller(item))
+            school = School(arm, item, self.task, settled.prepared, self.metric, self._teller(item))
             trained = train_arm(school, self.pool, self.store)
             model, key = trained.model, trained.key
             # What was calibrated on the model before its training must be calibrated anew.
-            prepared, again = self._prepare(arm, item, "prepare-trained", model, key)
+            settled, again = self._prepare(arm.strategy, item, "prepare-trained", model, key)
             preparing += again
-        choosing, _ = self._ask(arm, item, "dev", model, key, prepared)
-        asking, outcomes = self._ask(arm, item, "test", model, key, prepared)
-        latency = self._latency(arm, model, prepared)
+        choosing, dev = self._ask(settled, item, "dev", "dev", model, key)
+        if settled.searched is not None:
+            choosing = Amount()  # copied from the search, which is charged for it
+        asking, outcomes = self._ask(settled, item, "test", "test", model, key)
+        grading = self._grade(item, {"dev": dev, "test": outcomes})
         cost = self._bill(loading, preparing, choosing, asking, trained, asks=model is not None)
-        return replace(item, status="done", measured=cost, facts=self._facts(item, outcomes, latency, model, trained))
+        facts = replace(self._facts(item, settled, outcomes, model), grading=grading)
+        return replace(item, status="done", measured=cost, facts=trained.add_to(facts) if trained else facts)
 
-    def _prepare(self, arm: Arm, item: ArmRecord, stage: str, model: Local | None, key: str) -> tuple[Any, Amount]:
+    def _search(self, arm: Arm, item: ArmRecord, model: Backend | None, key: str) -> tuple[Settled, Amount]:
+        """The candidate that does best on dev (of equals the first); all of them are charged as tuning."""
+        found: list[tuple[float, Settled]] = []
+        used = Amount()
+        for place, (strategy, part) in enumerate(zip(arm.candidates, arm.parts, strict=True)):
+            settled, preparing = self._prepare(strategy, item, f"prepare-{place}", model, key)
+            asking, outcomes = self._ask(settled, item, "dev", f"dev-{place}", model, key)
+            self._grade(item, {"dev": outcomes})
+            used += preparing + asking
+            found.append((self._figure(item, outcomes), replace(settled, chosen=str(part))))
+        best = max(found, key=lambda one: one[0])[1]
+        return replace(best, searched={str(settled.chosen): score for score, settled in found}), used
+
+    def _figure(self, item: ArmRecord, outcomes: Sequence[Outcome]) -> float:
+        """The metric on dev; a failed call counts as wrong."""
+        stored = {o.example: o.score for o in self.store.outcomes(item.run, item.hash, "dev") if o.seed == item.seed}
+        if not self.metric.additive:
+            answers = [outcome.answer.text if outcome.answer else None for outcome in outcomes]
+            return self.metric.figure(answers, [outcome.example for outcome in outcomes])
+        return math.fsum(stored[outcome.example.id] or 0.0 for outcome in outcomes) / max(len(outcomes), 1)
+
+    def _prepare(
+        self, strategy: Strategy, item: ArmRecord, stage: str, model: Backend | None, key: str
+    ) -> tuple[Settled, Amount]:
         journal = self._journal(item, stage, model, key)
         with Meter() as meter:
-            prepared = evaluate.prepare(arm.strategy, self.task.view(), item.seed, model, journal)
-        return prepared, self._used(item, stage, model, meter.amount)
+            prepared = evaluate.prepare(strategy, self.task.view(), item.seed, model, journal)
+        return Settled(strategy, prepared), self._used(item, stage, model, meter.amount)
 
     def _ask(
-        self, arm: Arm, item: ArmRecord, split: Split, model: Local | None, key: str, prepared: Any
+        self, settled: Settled, item: ArmRecord, split: Split, stage: str, model: Backend | None, key: str
     ) -> tuple[Amount, list[Outcome]]:
         examples = self.task.split(split)
         journal = _Counting(
-            self._journal(item, split, model, key), self._teller(item), f"asking {split}", len(examples)
+            self._journal(item, stage, model, key), self._teller(item), f"asking {split}", len(examples)
         )
         with Meter() as meter:
             outcomes = evaluate.evaluate(
-                arm.strategy, self.task.view(), prepared, examples, model, self.metric, journal
+                settled.strategy, self.task.view(), settled.prepared, examples, model, self.metric, journal
             )
         self.store.put_outcomes([_outcome_record(item, split, outcome) for outcome in outcomes])
-        return self._used(item, split, model, meter.amount), outcomes
+        return self._used(item, stage, model, meter.amount), outcomes
 
-    def _used(self, item: ArmRecord, stage: str, model: Local | None, metered: Amount) -> Amount:
+    def _grade(self, item: ArmRecord, answered: Mapping[Split, list[Outcome]]) -> Amount | None:
+        """Have the answers graded, where the metric asks a model to; what that used on test."""
+        if not isinstance(self.metric, Graded):
+            return None
+        judge: Backend = self.pool.view(model_ref(self.metric.model))
+        used = Amount()
+        for split, outcomes in answered.items():
+            stage = f"grading-{split}"
+            journal = self._journal(item, stage, judge, judge.info.digest)
+            graded = evaluate.grade(self.metric, outcomes, judge, journal)
+            self.store.put_outcomes([_outcome_record(item, split, outcome) for outcome in graded])
+            used = self._used(item, stage, judge, Amount())
+        return used
+
+    def _used(self, item: ArmRecord, stage: str, model: Backend | None, metered: Amount) -> Amount:
         """What a stage used: its calls' own measures, which survive a crash, and the peak seen by this process."""
         if model is None:
             return metered
-        used = amount_of(self.store.calls(item.run, item.hash, item.seed, stage))
+        used = model.priced(amount_of(self.store.calls(item.run, item.hash, item.seed, stage)))
         return replace(used, peak_bytes=metered.peak_bytes, joules=metered.joules)
-
-    def _latency(self, arm: Arm, model: Local | None, prepared: Any) -> Latency:
-        """Seconds of a dev question asked alone, the prompt's shared head being warm."""
-
-        def seconds_of(examples: Sequence[Example]) -> float:
-            began = time.perf_counter()
-            evaluate.evaluate(arm.strategy, self.task.view(), prepared, examples, model, self.metric, NoJournal())
-            return time.perf_counter() - began
-
-        with model.reusing() if model else nullcontext():
-            seconds_of(self.task.dev[:2])  # what two questions share is what gets warm
-            seconds = [seconds_of([example]) for example in self.task.dev[:LATENCY_QUESTIONS]]
-        ordered = sorted(seconds)
-        return Latency(p50=_quantile(ordered, 0.5), p95=_quantile(ordered, 0.95))
 
     @staticmethod
     def _bill(
@@ -117,27 +142,25 @@ class ArmRunner:
             return Cost(loading, preparing + choosing, Amount(), asking)
         return Cost(loading, preparing + choosing + trained.tuning, trained.training, asking)
 
-    def _facts(
-        self,
-        item: ArmRecord,
-        outcomes: Sequence[Outcome],
-        latency: Latency,
-        model: Local | None,
-        trained: Trained | None,
-    ) -> Facts:
+    def _facts(self, item: ArmRecord, settled: Settled, outcomes: Sequence[Outcome], model: Backend | None) -> Facts:
         completions = [completion for outcome in outcomes for completion in outcome.completions]
         copied = [call for call in self.store.calls(item.run, item.hash, item.seed) if call.shared]
-        facts = Facts(
+        view = self.task.view()
+        return Facts(
             questions=len(outcomes),
-            latency=latency,
+            latency=aside.latency(settled, view, self.task.dev, outcomes, model, self.metric),
             saved=amount_of(copied) if copied else None,
             dtype=model.info.dtype if model else None,
             shots_dropped=sum(completion.shots_dropped for completion in completions),
             tokens_cut=sum(completion.tokens_cut for completion in completions),
+            chosen=settled.chosen,
+            searched=settled.searched or {},
+            notes=tuple(getattr(settled.prepared, "notes", ())),
+            content_free=aside.content_free(settled, view, outcomes, model),
+            agreement=aside.agreement(outcomes),
         )
-        return trained.add_to(facts) if trained else facts
 
-    def _journal(self, item: ArmRecord, stage: str, model: Local | None, key: str) -> Journal:
+    def _journal(self, item: ArmRecord, stage: str, model: Backend | None, key: str) -> Journal:
         if model is None:
             return NoJournal()
         return StoreJournal(self.store, item.run, item.hash, item.seed, stage, key)
@@ -168,10 +191,6 @@ class _Counting:
     def _count(self, calls: Sequence[Call]) -> None:
         self.done = min(self.total, self.done + sum(call.position == 0 and call.round == 0 for call in calls))
         self.tell(self.stage, self.done, self.total)
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 
 
 def _outcome_record(item: ArmRecord, split: Split, outcome: Outcome) -> OutcomeRecord:

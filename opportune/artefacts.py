@@ -25,7 +25,7 @@ from opportune.store import Store
 from opportune.training.loop import Evaluation, Settings, Step, total_steps, train
 from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
-from opportune.training.rates import PROBE, Choice, choose_rate
+from opportune.training.rates import Choice, choose_rate, overhead
 from opportune.types import Example, Method, Metric, Outcome, Progress, Task, digest
 
 # Enough to rank rates and epochs; more of dev would cost more than the training.
@@ -190,15 +190,12 @@ class _Course:
             rate=method.rate or 0.0, epochs=method.epochs, batch=method.batch, seed=school.item.seed
         )
         self.steps = total_steps(len(lessons), self.settings)
-        self.probe = max(1, round(PROBE * self.steps))
-        self.begun = 0
 
     def run(self) -> Bill:
         """Choose the rate where none is given, train to the end, leave the network with the best weights."""
         with Meter() as tuning_meter:
             choice = self._chosen()
         settings = replace(self.settings, rate=choice.rate if choice else self.method.rate)
-        self.begun = 0 if choice is None else self.probe * (len(choice.trials) - 1)
         with Meter() as meter:
             done = train(
                 self.network,
@@ -233,7 +230,8 @@ class _Course:
 
     def _watch(self, stage: str) -> Callable[[Step], None]:
         rates = 1 if self.method.rate is not None else len(self.method.grid)
-        total, first = self.steps + (rates - 1) * self.probe, self.begun
+        first = round(self.steps * overhead(rates)) if stage == "training" else 0
+        total = self.steps + round(self.steps * overhead(rates))
         seen = [0]
 
         def watch(step: Step) -> None:

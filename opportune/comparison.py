@@ -31,6 +31,7 @@ from opportune.rows import (
 )
 from opportune.schema import outcomes_json, to_json
 from opportune.scoring import Estimate, Sample, example_of
+from opportune.shift import Shift, shift_of
 from opportune.statistics import holm
 from opportune.store import Store
 from opportune.types import Example, Metric, Split
@@ -177,6 +178,7 @@ def _row(arm: _Arm, labels: Sequence[str] | None) -> Row:
         seeds=_seeds(arm),
         classes=_classes(test, labels) if test and labels else (),
         confusion=_confusion(arm, test) if test and labels else (),
+        shift=_shift(arm, test, labels) if test and first.model is not None else None,
     )
 
 
@@ -224,6 +226,10 @@ def _confusion(arm: _Arm, test: Sample) -> tuple[Confusion, ...]:
         if outcome.status != "failed" and outcome.example in targets
     )
     return tuple(Confusion(target, answer, count) for (target, answer), count in found.most_common())
+
+
+def _shift(arm: _Arm, test: Sample, labels: Sequence[str] | None) -> Shift | None:
+    return shift_of(test, arm.outcomes, labels, [record.facts.content_free for record in arm.records])
 
 
 def _reference(arms: Sequence[_Arm], rows: Sequence[Row], unit: Unit) -> int | None:

@@ -21,7 +21,7 @@ from opportune.inference.tree import Item
 from opportune.models.local import Local
 from opportune.recipe import Arm
 from opportune.training.loop import Settings, total_steps
-from opportune.training.rates import PROBE
+from opportune.training.rates import overhead
 from opportune.types import Completion, Example, Method, ModelInfo, Prompt, Question, Task
 
 SAMPLE = 8  # questions and lessons that are counted
@@ -70,7 +70,7 @@ def predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
         course = _course(model, method, lessons, len(task.train) * len(taught) // min(SAMPLE, len(task.train)))
         training += course
         if method.rate is None:
-            tuning += course.scaled(PROBE * (len(method.grid) - 1))
+            tuning += course.scaled(overhead(len(method.grid)))
     amounts = (Amount(), tuning, training, asked(task.test))
     return Cost(*(_timed(amount, per_second) for amount in amounts))
 

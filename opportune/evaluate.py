@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from opportune.errors import OpportuneError
@@ -12,6 +12,7 @@ from opportune.types import (
     Completion,
     Example,
     Flow,
+    Graded,
     Metric,
     Model,
     Outcome,
@@ -146,10 +147,29 @@ def evaluate(
     return [_outcome(example, talks[name], metric) for name, example in asked.items()]
 
 
+def grade(metric: Graded, outcomes: Sequence[Outcome], model: Model | None, journal: Journal) -> list[Outcome]:
+    """The outcomes with the scores that a grading model gives their answers; where it gives none the outcome is
+    failed: an answer that was not graded is not a wrong one."""
+    told = {
+        o.example.id: metric.grade(o.answer.text, o.example)
+        for o in outcomes
+        if o.answer is not None and o.answer.text is not None
+    }
+    scores = {name: talk.result for name, talk in converse(told, model, journal).items()}
+
+    def graded(outcome: Outcome) -> Outcome:
+        if outcome.example.id not in scores:
+            return outcome
+        score = scores[outcome.example.id]
+        return replace(outcome, score=score, status="failed" if score is None else "ok")
+
+    return [graded(outcome) for outcome in outcomes]
+
+
 def _outcome(example: Example, talk: Conversation[Answer], metric: Metric) -> Outcome:
     answer = talk.result
     status: Status = "failed" if answer is None else "unparsed" if answer.text is None else "ok"
     score: float | None = None if status == "failed" else 0.0
-    if answer is not None and answer.text is not None:
+    if answer is not None and answer.text is not None and not isinstance(metric, Graded):
         score = metric.score(answer.text, example)
     return Outcome(example, answer, status, score, tuple(talk.completions), tuple(talk.prompts))

@@ -24,6 +24,7 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    text,
 )
 
 from opportune.errors import StoreError
@@ -119,7 +120,12 @@ def m001_initial(connection: Connection) -> None:
     metadata.create_all(connection)
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial,)
+def m002_embeddings(connection: Connection) -> None:
+    """Calls that come back with an embedding."""
+    connection.execute(text("ALTER TABLE calls ADD COLUMN vector JSON"))
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial, m002_embeddings)
 
 
 def pending(connection: Connection) -> list[Callable[[Connection], None]]:

@@ -7,10 +7,32 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from itertools import product
+from pathlib import Path
 from typing import Any, Literal
 
 from opportune.errors import RecipeError
 from opportune.spec import Part, Recipe, Value
+
+
+class TextOrFile(str):
+    """An option that is a text, or the name of a file that holds it: the text is what is kept."""
+
+    __slots__ = ()
+
+
+_SUFFIXES = (".txt", ".md", ".j2", ".jinja", ".jsonl", ".json")
+
+
+def read_text(value: str, place: str) -> str:
+    """The text itself, or what the file of that name holds. Raises RecipeError for a file that is not there."""
+    path = Path(value).expanduser()
+    if "\n" in value or len(value) > 4096 or not (path.suffix in _SUFFIXES or path.is_file()):
+        return value
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{place}: the file {value} cannot be read: {error}") from error
 
 
 def load(place: str) -> Any:
@@ -30,6 +52,24 @@ def build(part: Part, place: str) -> Any:
             raise RecipeError(f"{part.name}: unknown option {name!r}; it has {_listed(known)}")
         values[name] = _convert(value, known[name], f"{part.name}:{name}")
     return kind(**values)
+
+
+def candidates(part: Part, place: str) -> list[Part]:
+    """The parts that a part stands for: one for each combination of the values listed for options that take one."""
+    hints = typing.get_type_hints(load(place))
+    listed = {name: v for name, v in part.options.items() if isinstance(v, tuple) and not _takes_list(hints.get(name))}
+    for name, values in listed.items():
+        if not values:
+            raise RecipeError(f"{part.name}:{name}=[] lists nothing to choose from")
+    return [
+        Part(part.name, {**part.options, **dict(zip(listed, values, strict=True))})
+        for values in product(*listed.values())
+    ]
+
+
+def _takes_list(wanted: Any) -> bool:
+    kinds = typing.get_args(wanted) if typing.get_origin(wanted) in (typing.Union, types.UnionType) else (wanted,)
+    return any(typing.get_origin(kind) is tuple for kind in kinds)
 
 
 def resolved(part: Part, built: Any) -> Part:
@@ -57,6 +97,8 @@ def _convert(value: Value, wanted: Any, place: str) -> Any:
         raise RecipeError(f"{place}={value} is not one of {_listed(map(str, allowed))}")
     if typing.get_origin(wanted) is tuple and isinstance(value, tuple):
         return tuple(_convert(item, typing.get_args(wanted)[0], place) for item in value)
+    if wanted is TextOrFile and isinstance(value, str):
+        return TextOrFile(read_text(value, place))
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(wanted, type) and isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
@@ -79,5 +121,12 @@ def _convert_to_one(value: Value, choices: tuple[Any, ...], place: str) -> Any:
 def _described(wanted: Any) -> str:
     if typing.get_origin(wanted) is tuple:
         return "a list in brackets"
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Recipe: "a recipe"}
+    names = {
+        TextOrFile: "text or a file's name",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+        Recipe: "a recipe",
+    }
     return names.get(wanted, str(wanted))

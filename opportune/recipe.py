@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from opportune import methods, strategies
 from opportune.errors import RecipeError
-from opportune.options import build, resolved
+from opportune.options import build, candidates, resolved
 from opportune.spec import ModelRef, Part, Recipe, parse
 from opportune.types import Method, Strategy, Task, digest
 
@@ -24,6 +26,27 @@ DEFAULTS = (
     "full+zero-shot",
 )
 
+# What `--try all-prompts` stands for: every strategy with its defaults, written answers of at most 64 tokens.
+GROUPS = {
+    "all-prompts": (
+        "majority",
+        "zero-shot",
+        "zero-shot:calibrate=contextual",
+        "k-shot:k=8",
+        "k-shot:k=8,calibrate=contextual",
+        "k-shot:k=8,calibrate=batch",
+        "k-shot:k=8,pick=nearest",
+        "k-shot:k=8,pick=diverse",
+        "chain-of-thought:k=0,max_tokens=64",
+        "chain-of-thought:k=4,max_tokens=64",
+        "self-consistency:n=5,of=(chain-of-thought:k=4,max_tokens=64)",
+        "least-to-most:max_tokens=64",
+        "step-back:sense=abstract,max_tokens=64",
+        "step-back:sense=reconsider,max_tokens=64",
+    ),
+}
+MOST_CANDIDATES = 4  # values an option may list: as many as a trained arm tries learning rates
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
@@ -32,8 +55,14 @@ class Arm:
     text: str  # what the tables show: the user's own spelling, the model where several are compared
     resolved: Recipe  # every default filled in, the model named
     methods: tuple[Method, ...]
-    strategy: Strategy
+    candidates: tuple[Strategy, ...]  # one, or those among which dev chooses
+    parts: tuple[Part, ...]  # of the candidates, resolved
     model: ModelRef | None  # None where no model is asked
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy, or the first of those among which dev chooses."""
+        return self.candidates[0]
 
     def hash(self, model_digest: str | None) -> str:
         """Identifies the resolved recipe on these very weights."""
@@ -42,7 +71,17 @@ class Arm:
 
 def defaults(task: Task) -> tuple[str, ...]:
     """The arms tried when none are named; what makes no sense for the task or needs more examples is left out."""
-    names = [name for name in DEFAULTS if task.kind == "choice" or ("calibrate" not in name and name != "tfidf")]
+    return fitting(DEFAULTS, task)
+
+
+def expanded(texts: Sequence[str], task: Task) -> list[str]:
+    """The recipes asked for, each group's name replaced by those of its recipes that fit the task; each once."""
+    return list(dict.fromkeys(t for text in texts for t in (fitting(GROUPS[text], task) if text in GROUPS else [text])))
+
+
+def fitting(names: Sequence[str], task: Task) -> tuple[str, ...]:
+    """Those recipes that make sense for the task and do not need more examples than it has."""
+    names = [name for name in names if task.kind == "choice" or ("calibrate" not in name and name != "tfidf")]
     if task.choices is None:
         names = [name for name in names if name != "tfidf"]
     return tuple(name for name in names if _shots(name) <= len(task.train))
@@ -61,13 +100,16 @@ def arms(text: str, models: tuple[ModelRef, ...]) -> list[Arm]:
     recipe = parse(text)
     method_parts, strategy_part = _sorted_parts(text, recipe)
     built = tuple(build(part, methods.TABLE[part.name]) for part in method_parts)
-    strategy: Strategy = build(strategy_part, strategies.TABLE[strategy_part.name])
+    asked, each = _strategies(text, strategy_part)
+    strategy = asked[0]
+    if len(asked) > 1 and built:
+        raise RecipeError(f"recipe {text!r}: a list of values is searched on dev; after a training method give one")
     parts = tuple(resolved(part, thing) for part, thing in zip(method_parts, built, strict=True))
-    parts += (resolved(strategy_part, strategy),)
+    parts += (_together(strategy_part, each),)
     if not strategy.needs_model:
         if built or recipe.model:
             raise RecipeError(f"recipe {text!r}: {strategy_part.name} asks no model: it takes no method and no '@'")
-        return [Arm(text, Recipe(parts), (), strategy, None)]
+        return [Arm(text, Recipe(parts), (), asked, each, None)]
     chosen = (recipe.model,) if recipe.model else models
     plain = text if recipe.model is None else text.rpartition("@")[0]
     return [
@@ -75,11 +117,43 @@ def arms(text: str, models: tuple[ModelRef, ...]) -> list[Arm]:
             plain if len(models) == 1 and not recipe.model else f"{plain}@{model}",
             Recipe(parts, model),
             built,
-            strategy,
+            asked,
+            each,
             model,
         )
         for model in chosen
     ]
+
+
+def _strategies(text: str, part: Part) -> tuple[tuple[Strategy, ...], tuple[Part, ...]]:
+    place = strategies.TABLE[part.name]
+    listed = candidates(part, place)
+    if len(listed) > MOST_CANDIDATES:
+        raise RecipeError(
+            f"recipe {text!r}: {len(listed)} combinations of listed values; at most {MOST_CANDIDATES} are searched, as "
+            "many as a trained arm tries learning rates"
+        )
+    built: list[Strategy] = [build(one, place) for one in listed]
+    return tuple(built), tuple(resolved(one, thing) for one, thing in zip(listed, built, strict=True))
+
+
+def _together(asked: Part, each: Sequence[Part]) -> Part:
+    """The part with every default filled in and what was listed still listed."""
+    first = each[0]
+    if len(each) == 1:
+        return first
+    values = {name: tuple(dict.fromkeys(part.options[name] for part in each)) for name in first.options}
+    listed = {name for name, value in asked.options.items() if isinstance(value, tuple) and len(values[name]) > 1}
+    return Part(first.name, {name: values[name] if name in listed else first.options[name] for name in first.options})
+
+
+def model_ref(name: str) -> ModelRef:
+    """A model as given on the command line: a path may hold what the grammar would want quoted."""
+    if Path(name).exists():
+        return ModelRef(name)
+    ref = parse(f"zero-shot@{name}").model
+    assert ref is not None
+    return ref
 
 
 def _sorted_parts(text: str, recipe: Recipe) -> tuple[tuple[Part, ...], Part]:

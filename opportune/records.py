@@ -113,6 +113,12 @@ class Facts:
     rate: float | None = None  # the learning rate chosen on dev
     rate_at_edge: bool = False  # the best rate is the first or last of its grid
     trials: tuple[Trial, ...] = ()
+    chosen: str | None = None  # the strategy chosen on dev, where the recipe lists several values of an option
+    searched: dict[str, float] = field(default_factory=dict)  # dev score of each candidate strategy
+    notes: tuple[str, ...] = ()  # what preparing found that a reader must know
+    content_free: dict[str, float] | None = None  # probability of each label for inputs that say nothing
+    agreement: float | None = None  # mean share of the samples that voted for the answer
+    grading: Amount | None = None  # what a metric graded by a model used on test; not part of the bill
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +163,7 @@ class CallRecord:
     tokens_cut: int = 0
     error: str | None = None
     shared: bool = False  # copied from another arm that asked the same
+    vector: tuple[float, ...] | None = None  # an embedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +203,14 @@ def read_cost(value: Mapping[str, Any]) -> Cost:
 
 
 def _read_facts(value: Mapping[str, Any]) -> Facts:
-    latency, saved = value["latency"], value["saved"]
+    latency, saved, grading = value["latency"], value["saved"], value.get("grading")
     return Facts(
         **{
             **value,
             "latency": latency and Latency(**latency),
             "saved": saved and Amount(**saved),
+            "grading": grading and Amount(**grading),
+            "notes": tuple(value.get("notes", ())),
             "trials": tuple(Trial(**trial) for trial in value["trials"]),
         }
     )
@@ -212,6 +221,7 @@ _READERS: dict[str, Any] = {
     "choices": tuple,
     "texts": tuple,
     "scores": tuple,
+    "vector": tuple,
     "predicted": read_cost,
     "measured": read_cost,
     "facts": _read_facts,

@@ -8,6 +8,7 @@ from typing import Literal
 from opportune.cost import Amount, Cost
 from opportune.records import ArmStatus, Facts, Latency, ModelConfig, TaskConfig
 from opportune.scoring import Estimate
+from opportune.shift import Shift
 
 Unit = Literal["dollars", "seconds"]
 
@@ -80,6 +81,7 @@ class Row:
     classes: tuple[Class, ...]
     confusion: tuple[Confusion, ...]
     frontier: bool = False  # no other arm is as good and cheaper to ask, or better and as cheap
+    shift: Shift | None = None  # None where no answer came with a probability for each choice
 
     @property
     def rate_at_edge(self) -> bool:

@@ -20,7 +20,6 @@ from opportune.metrics import metric_named
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
-from opportune.spec import ModelRef, parse
 from opportune.store import Store
 from opportune.types import ModelInfo, Split, Task, digest
 
@@ -102,8 +101,8 @@ def _run_arm(runner: ArmRunner, arm: Arm, item: ArmRecord, watcher: Watcher) -> 
 
 
 def _arms(task: Task, settings: Settings) -> list[Arm]:
-    models = tuple(_model_ref(name) for name in settings.models)
-    texts = dict.fromkeys(settings.recipes or recipes_.defaults(task))
+    models = tuple(recipes_.model_ref(name) for name in settings.models)
+    texts = recipes_.expanded(settings.recipes, task) if settings.recipes else recipes_.defaults(task)
     arms = [arm for text in texts for arm in recipes_.arms(text, models)]
     unique = {str(arm.resolved): arm for arm in arms}
     # One model after the other, so that none is loaded again and again; arms without a model first.
@@ -111,22 +110,12 @@ def _arms(task: Task, settings: Settings) -> list[Arm]:
     return sorted(unique.values(), key=lambda arm: order.get(str(arm.model), len(order)) if arm.model else -1)
 
 
-def _model_ref(name: str) -> ModelRef:
-    """A model as given on the command line: a path may hold what the grammar would want quoted."""
-    if Path(name).exists():
-        return ModelRef(name)
-    ref = parse(f"zero-shot@{name}").model
-    assert ref is not None
-    return ref
-
-
 def _check(arms: Sequence[Arm], task: Task) -> None:
     """Start every asking strategy once without a model, so that a k larger than train is said before anything runs."""
-    for arm in arms:
-        if arm.strategy.needs_model:
-            flow = arm.strategy.prepare(task.view(), 0)
-            next(flow, None)
-            flow.close()
+    for strategy in (strategy for arm in arms for strategy in arm.candidates if strategy.needs_model):
+        flow = strategy.prepare(task.view(), 0)
+        next(flow, None)
+        flow.close()
 
 
 def _placement(pool: ModelPool, arms: Sequence[Arm]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from opportune.cost import Amount, Cost
 from opportune.records import ArmRecord, CallRecord, ExampleRecord, OutcomeRecord
 from opportune.rows import Comparison, Row
+from opportune.shift import Shift
 
 SCHEMA = 1
 
@@ -56,6 +57,19 @@ def _row_json(row: Row) -> dict[str, Any]:
         },
         "asking_per_1000": _pair(row.asking_per_1000_predicted, row.asking_per_1000),
         "latency": {"p50": row.latency and row.latency.p50, "p95": row.latency and row.latency.p95},
+        "distribution": row.shift and _shift_json(row.shift),
+    }
+
+
+def _shift_json(shift: Shift) -> dict[str, Any]:
+    return {
+        "right": asdict(shift.right),
+        "entropy_bits": shift.entropy,
+        "most_bits": shift.most,
+        "label_bias": shift.bias,
+        "content_free": None if shift.content_free is None else dict(shift.content_free),
+        "content_free_bias": shift.content_free_bias,
+        "content_free_bits": shift.content_free_divergence,
     }
 
 

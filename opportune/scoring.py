@@ -12,15 +12,16 @@ counted wrong to the high end with all counted right. A p-value is the larger on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from opportune import statistics
 from opportune.records import ExampleRecord, OutcomeRecord
-from opportune.statistics import Floats, Integers, Interval
+from opportune.statistics import Figure, Floats, Integers, Interval
 from opportune.types import Example, Metric
 
 _FIGURE_RESAMPLES = 1000  # a figure that is no mean is computed anew for each
@@ -218,6 +219,20 @@ def _resampled(sample: Sample, seeds: int) -> Floats:
     draws = statistics.draw(len(sample.examples), seeds, sample.groups, size)
     if sample.metric.additive:
         return statistics.resampled_means(sample.scores, draws)
-    return statistics.resampled_figures(
-        lambda seed, places: _seed_figure(sample, seed, places), len(sample.scores), draws
-    )
+    return statistics.resampled_figures(_seed_figures(sample), len(sample.scores), draws)
+
+
+@runtime_checkable
+class Resampling(Protocol):
+    """A metric that computes its figure on many resamples of the same answers faster than one by one."""
+
+    def resampler(self, answers: Sequence[str | None], examples: Sequence[Example]) -> Callable[[Integers], float]:
+        """The figure by the places of the examples drawn."""
+        ...
+
+
+def _seed_figures(sample: Sample) -> Figure:
+    if not isinstance(sample.metric, Resampling):
+        return lambda seed, places: _seed_figure(sample, seed, places)
+    by_seed = [sample.metric.resampler(answers, sample.examples) for answers in sample.answers]
+    return lambda seed, places: by_seed[seed](places)

@@ -103,7 +103,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One call: messages, and either choices to rank by likelihood or free text to generate.
+    """One call: messages, and choices to rank by likelihood, free text to generate, or an embedding to compute.
 
     A last message of the assistant is a beginning of the answer that the model continues.
     """
@@ -116,6 +116,8 @@ class Prompt:
     max_tokens: int = 64
     stop: tuple[str, ...] = ()
     seed: int = 0
+    separator: str = "\n\n"  # between instruction, demonstrations and question where the format is plain
+    embed: bool = False  # the mean of the last hidden states instead of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ class Completion:
     prompt: str  # the exact text that was tokenised
     texts: tuple[str, ...] = ()  # one per sample (generation)
     scores: tuple[float, ...] | None = None  # summed log-probability of each choice, in the prompt's order
+    vector: tuple[float, ...] | None = None  # the embedding, of length 1, where one was asked for
     usage: Usage = field(default_factory=Usage)
     shots_dropped: int = 0  # demonstrations that did not fit the context
     tokens_cut: int = 0  # tokens cut from the middle of the input to fit the context
@@ -148,7 +151,7 @@ class Answer:
 
     text: str | None
     raw: str = ""
-    scores: Mapping[str, float] | None = None  # a score per choice, after calibration where there is one
+    scores: Mapping[str, float] | None = None  # of each choice, after calibration; of votes, their shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +254,20 @@ class Metric(Protocol):
 
     def figure(self, answers: Sequence[str | None], examples: Sequence[Example]) -> float:
         """The figure over many examples; None is an unparsed answer. Failed calls are left out by the caller."""
+        ...
+
+
+@runtime_checkable
+class Graded(Metric, Protocol):
+    """A metric whose scores are given by a model."""
+
+    @property
+    def model(self) -> str:
+        """Which model grades, as `--model` takes it."""
+        ...
+
+    def grade(self, answer: str, example: Example) -> Flow[float | None]:
+        """Grade one answer, 0 to 1; None where no grade can be read."""
         ...
 
 

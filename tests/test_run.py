@@ -173,3 +173,41 @@ def test_the_same_run_read_by_another_tolerance_and_price_is_measured_only_once(
     assert before.asking.dollars is None
     assert after.asking.dollars == pytest.approx(before.asking.seconds)  # a dollar a second
     assert after.asking.seconds == before.asking.seconds
+
+
+def test_listed_values_are_searched_on_dev_and_charged_as_tuning(model, tmp_path):
+    recipes = ["k-shot:k=[2,4]", "k-shot:k=2", "k-shot:k=4"]
+    done = compare(toy_task(), recipes=recipes, models=[model], runs=tmp_path)
+    searched, two, four = done.rows
+    assert searched.status == "done", searched.reason
+    facts = searched.seeds[0].facts
+    assert len(facts.searched) == 2
+    best = max((two, four), key=lambda row: row.dev_score)
+    assert f"k={best.recipe[-1]}" in facts.chosen
+    assert searched.dev_score == best.dev_score
+    assert searched.measured.tuning.calls == two.measured.tuning.calls + four.measured.tuning.calls
+    assert searched.measured.asking.calls == best.measured.asking.calls
+    assert ask("latest", "k-shot:k=[2,4]", "the saw", runs=tmp_path).text in ("fruit", "tool")
+
+
+def test_no_more_values_are_listed_than_a_trained_arm_tries_rates(model, tmp_path):
+    with pytest.raises(RecipeError, match="at most 4 are searched"):
+        compare(toy_task(), recipes=["k-shot:k=[1,2,3,4,5]"], models=[model], runs=tmp_path)
+    with pytest.raises(RecipeError, match="after a training method give one"):
+        compare(toy_task(), recipes=["lora+k-shot:k=[1,2]"], models=[model], runs=tmp_path)
+
+
+def test_every_prompting_strategy_runs_on_a_real_network(model, tmp_path):
+    done = compare(toy_task(), recipes=["all-prompts"], models=[model], runs=tmp_path)
+    for row in done.rows:
+        assert row.status == "done", (row.recipe, row.reason)
+        assert row.n == 4
+    assert {row.recipe.partition(":")[0] for row in done.rows} >= {
+        "chain-of-thought",
+        "self-consistency",
+        "least-to-most",
+        "step-back",
+        "k-shot",
+        "zero-shot",
+    }
+    assert done.row("zero-shot").seeds[0].facts.content_free.keys() == {"fruit", "tool"}

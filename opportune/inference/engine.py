@@ -105,6 +105,13 @@ class Engine:
         output = self.network(input_ids=torch.tensor([ids], device=self.device), use_cache=cached, **options)
         return output.logits[0].float(), getattr(output, "past_key_values", None) if cached else None
 
+    def states(self, ids: Sequence[int]) -> Tensor:
+        """The last hidden states [tokens, hidden] of the network's own pass over one row of tokens."""
+        self._charge(len(ids), len(ids) ** 2, 0)
+        output = self.network.get_decoder()(input_ids=torch.tensor([ids], device=self.device), use_cache=False)
+        hidden: Tensor = output.last_hidden_state[0]
+        return hidden
+
     def _charge(self, tokens: int, pairs: int, rows: int) -> None:
         if self._shape is not None:
             self._charged.flops = self.flops + forward_flops(self._shape, tokens, pairs, rows)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from opportune.metrics.scoring import normalise
 from opportune.types import Example
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +41,24 @@ class MacroF1:
         actual, claimed = Counter(targets), Counter(predicted)
         right = Counter(target for target, answer in zip(targets, predicted, strict=True) if target == answer)
         return sum(2 * right[label] / (actual[label] + claimed[label]) for label in actual) / len(actual)
+
+    def resampler(
+        self, answers: Sequence[str | None], examples: Sequence[Example]
+    ) -> Callable[[NDArray[np.int64]], float]:
+        """`figure` of any of these examples, by their places, in a fraction of its time: labels are compared once."""
+        import numpy as np
+
+        codes: dict[str, int] = {}
+        targets = np.array([codes.setdefault(normalise(example.target), len(codes)) for example in examples])
+        other = len(codes)  # no label that occurs
+        predicted = np.array([other if a is None else codes.get(normalise(a), other) for a in answers])
+
+        def figure(places: NDArray[np.int64]) -> float:
+            wanted, given = targets[places], predicted[places]
+            actual = np.bincount(wanted, minlength=other)
+            claimed = np.bincount(given, minlength=other + 1)[:other]
+            right = np.bincount(wanted[wanted == given], minlength=other)
+            there = actual > 0
+            return float((2 * right[there] / (actual + claimed)[there]).mean())
+
+        return figure

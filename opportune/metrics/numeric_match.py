@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from opportune.metrics.scoring import mean_score
 from opportune.types import Example
+from opportune.values import last_number
 
-# A sign only where no word or number ends before it ("3-5" holds 3 and 5); commas only between groups of three digits.
-_NUMBER = re.compile(
-    r"(?:(?<![\w.)])[-−+])?[$€£]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII
-)
 _RELATIVE_TOLERANCE = 1e-6
 _ABSOLUTE_TOLERANCE = 1e-9  # for a target of zero
 
@@ -42,9 +38,3 @@ class NumericMatch:
     def figure(self, answers: Sequence[str | None], examples: Sequence[Example]) -> float:
         """The mean of the scores."""
         return mean_score(self, answers, examples)
-
-
-def last_number(text: str) -> float | None:
-    """The last number in a text, None when there is none."""
-    numbers = _NUMBER.findall(text)
-    return float(re.sub(r"[$€£,]", "", numbers[-1]).replace("−", "-")) if numbers else None

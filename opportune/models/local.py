@@ -10,15 +10,18 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
+from opportune.cost import Amount
 from opportune.inference.attention import Prefix
 from opportune.inference.decoding import Request, Sample
+from opportune.inference.embedding import embed, embed_plainly
 from opportune.inference.engine import Engine
 from opportune.inference.generation import generate, generate_plainly, groups
 from opportune.inference.prompts import Prepared, Preparer
 from opportune.inference.ranking import rank, rank_plainly
 from opportune.inference.tokens import shared_length
-from opportune.inference.tree import Item, common_prefix, packs
+from opportune.inference.tree import Item, common_prefix, packs, plant
 from opportune.inference.workers import side_by_side
 from opportune.types import Completion, Lesson, ModelInfo, Prompt, Usage
 
@@ -109,9 +112,31 @@ class Local:
         finally:
             self._reuses = False
 
+    def priced(self, amount: Amount) -> Amount:
+        """As it is: a local model's tokens have no price of their own."""
+        return amount
+
     def items(self, prompts: Sequence[Prompt]) -> list[Item]:
         """The prompts as they would be asked, in tokens; nothing is computed."""
         return [each.item for each in self._preparer.prepare(prompts)]
+
+    def next_token(self, prompt: Prompt) -> Tensor:
+        """The log-probability of every token where the answer begins: [vocabulary], float32, on the CPU.
+
+        Where the first tokens of all choices reach back into the prompt's last one, the answer begins there, as it
+        does when the choices are ranked.
+        """
+        with _asking(self.network), torch.no_grad():
+            prepared = self._preparer.prepare([prompt])
+            trunk = prepared[0].item.trunk
+            if self._engine.own:
+                prefix = self._prefix(prepared)
+                depth = prefix.length if prefix else 0
+                hidden, _ = self._engine.forward(plant([trunk[depth:]], depth), prefix)
+                logits = self._engine.logits(hidden[-1:])
+            else:
+                logits, _ = self._engine.plainly(trunk)
+            return logits[-1].log_softmax(-1).cpu()
 
     def tokenise_lesson(self, lesson: Lesson) -> tuple[list[int], int]:
         """A lesson's tokens, rendered as it will be asked: prompt, answer and what ends it; and the index of the first
@@ -122,7 +147,7 @@ class Local:
         return [work for some in _by_kind(prepared).values() for work in self._pieces(some, self._prefix(some))]
 
     def _prefix(self, prepared: Sequence[Prepared]) -> Prefix | None:
-        if not self._engine.own:
+        if not self._engine.own or prepared[0].prompt.embed:
             return None
         items = [each.item for each in prepared]
         warm = self._engine.kept(_shared_trunk(items)) if self._reuses else []
@@ -139,13 +164,18 @@ class Local:
         def work(part: Sequence[Item] | Sequence[Request], run: _Run) -> _Work:
             return _Work([by_index[each.index] for each in part], [each.tokens(depth) for each in part], run)
 
-        if prepared[0].prompt.choices is None:
+        if prepared[0].prompt.choices is None and not prepared[0].prompt.embed:
             requests = [self._request(each) for each in prepared]
             teams = groups(requests, depth) if self._engine.own else [[request] for request in requests]
             return [work(team, partial(self._write, team, prefix)) for team in teams]
         items = [each.item for each in prepared]
         heaps = packs(items, depth, self._engine.budget) if self._engine.own else [[item] for item in items]
+        if prepared[0].prompt.embed:
+            return [work(heap, partial(self._embed, heap)) for heap in heaps]
         return [work(heap, partial(self._rank, heap, prefix)) for heap in heaps]
+
+    def _embed(self, pack: Sequence[Item]) -> list[list[float]]:
+        return embed(self._engine, pack) if self._engine.own else [embed_plainly(self._engine, pack[0])]
 
     def _rank(self, pack: Sequence[Item], prefix: Prefix | None) -> list[list[float]]:
         return rank(self._engine, pack, prefix) if self._engine.own else [rank_plainly(self._engine, pack[0])]
@@ -185,23 +215,24 @@ def _shared_trunk(items: Sequence[Item]) -> list[int]:
     return trunks[0][: shared_length(trunks)] if len(trunks) > 1 else trunks[0]
 
 
-def _by_kind(prepared: Sequence[Prepared]) -> dict[bool, list[Prepared]]:
-    """Prompts to rank (False) and prompts to continue (True)."""
-    kinds: dict[bool, list[Prepared]] = {}
+def _by_kind(prepared: Sequence[Prepared]) -> dict[tuple[bool, bool], list[Prepared]]:
+    """Prompts to rank, prompts to continue and texts to embed."""
+    kinds: dict[tuple[bool, bool], list[Prepared]] = {}
     for each in prepared:
-        kinds.setdefault(each.prompt.choices is None, []).append(each)
+        kinds.setdefault((each.prompt.choices is None, each.prompt.embed), []).append(each)
     return kinds
 
 
 def _completion(prepared: Prepared, result: Any, seconds: float, flops: float) -> Completion:
-    fitted, ranked = prepared.fitted, prepared.prompt.choices is not None
+    fitted, ranked, embedded = prepared.fitted, prepared.prompt.choices is not None, prepared.prompt.embed
     return Completion(
         prompt=prepared.rendered.text,
-        texts=() if ranked else tuple(sample.text for sample in result),
+        texts=() if ranked or embedded else tuple(sample.text for sample in result),
         scores=tuple(result) if ranked else None,
+        vector=tuple(result) if embedded else None,
         usage=Usage(
             tokens_in=len(prepared.encoded.ids),
-            tokens_out=0 if ranked else sum(sample.tokens for sample in result),
+            tokens_out=0 if ranked or embedded else sum(sample.tokens for sample in result),
             seconds=seconds,
             flops=flops,
         ),

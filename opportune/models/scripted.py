@@ -63,6 +63,8 @@ class Scripted:
         if int((call + 1) * self._fail) > int(call * self._fail):
             return Completion(text, error=f"scripted failure of call {call}")
         words = len(text.split())
+        if prompt.embed:
+            return Completion(text, vector=_bag(text), usage=Usage(tokens_in=words))
         if prompt.choices is not None:
             answer = "" if self._score else self._answer(prompt, first)
             return Completion(text, scores=self._rank(prompt.choices, answer), usage=Usage(tokens_in=words))
@@ -82,6 +84,13 @@ def _scripted(answers: Mapping[str, str] | Sequence[str]) -> Callable[[Prompt, i
     if isinstance(answers, Mapping):
         return lambda prompt, _: next((text for key, text in answers.items() if key in prompt.messages[-1].content), "")
     return lambda _, index: answers[index]
+
+
+def _bag(text: str) -> tuple[float, ...]:
+    """A vector of length 1 that counts words by the length of each: alike for alike texts."""
+    counts = [float(sum(len(word) % 16 == place for word in text.split())) for place in range(16)]
+    norm = sum(count * count for count in counts) ** 0.5 or 1.0
+    return tuple(count / norm for count in counts)
 
 
 def _stopped(text: str, stops: Sequence[str]) -> str:

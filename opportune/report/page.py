@@ -6,9 +6,6 @@ that nothing in the data or in a model's output could act even if it were not es
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +15,8 @@ from markupsafe import Markup
 
 from opportune.comparison import of_run
 from opportune.records import CallRecord
-from opportune.report import figures, plots, scatter, table
-from opportune.report.rendering import asset, render
+from opportune.report import figures, lens_section, plots, scatter, table
+from opportune.report.rendering import asset, policy, render, write_whole
 from opportune.report.transcript import ArmKey, inert_json, name_arms, transcript
 from opportune.rows import Comparison
 from opportune.store import Store
@@ -29,14 +26,7 @@ MOST_EXAMPLES = 1000  # shown on the page; the store has them all
 
 def write_report(store: Store, run: str, path: Path) -> Path:
     """Write the page of a run, as far as it has come; returns its path. An old page stays until the new is whole."""
-    page = build(store, run)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    return write_whole(path, build(store, run))
 
 
 def build(store: Store, run: str) -> str:
@@ -49,8 +39,7 @@ def build(store: Store, run: str) -> str:
     return render(
         "report.html.j2",
         comparison=comparison,
-        policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'",
+        policy=policy(style, script),
         style=style,
         script=script,
         over=all(row.status in ("done", "failed") for row in comparison.rows),
@@ -63,6 +52,7 @@ def build(store: Store, run: str) -> str:
         recalls=figures.recalls(comparison),
         recall_key=[(row.recipe, *_series(i)) for i, row in enumerate(figures.best_rows(comparison))],
         confusions=figures.confusions(comparison),
+        shift=lens_section.html(comparison),
         curves=figures.learning_curves(comparison, names, store.curves(record.id)),
         known={
             "energy": any(row.measured.total().joules is not None for row in comparison.rows),
@@ -94,10 +84,6 @@ def _transcript(store: Store, run: str, names: dict[ArmKey, str]) -> dict[str, A
         calls += [call for call in store.calls(run, hash, seed, "test") if call.example in shown]
     outcomes = [outcome for outcome in store.outcomes(run, split="test") if outcome.example in shown]
     return transcript(examples, names, outcomes, calls)
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _date(created: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -23,6 +26,27 @@ def render(template: str, **context: Any) -> Markup:
 def asset(name: str) -> Markup:
     """A style sheet or script of ours, as it is."""
     return Markup((_FOLDER / name).read_text(encoding="utf-8"))
+
+
+def policy(style: str, script: str | None = None) -> str:
+    """The Content-Security-Policy of a page that may use this style sheet and script, and nothing else."""
+    scripts = f" script-src '{_hash(script)}';" if script is not None else ""
+    return f"default-src 'none'; style-src '{_hash(style)}';{scripts} base-uri 'none'; form-action 'none'"
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def write_whole(path: Path, page: str) -> Path:
+    """Write a page; an old one stays until the new is whole."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(page, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
 
 
 def breakable(recipe: str) -> Markup:

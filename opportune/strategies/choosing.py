@@ -1,36 +1,48 @@
-"""From a completion to an answer: the likeliest choice, plain or after contextual calibration.
+"""From a completion to an answer: the likeliest choice, plain or calibrated.
 
 Contextual calibration (Zhao et al. 2021, "Calibrate Before Use"): the probabilities of the choices, normalised to sum
-to 1, are divided by those the same prompt gives to content-free inputs ("N/A", "", "[MASK]", averaged).
+to 1, are divided by those the same prompt gives to content-free inputs ("N/A", "", "[MASK]", averaged). Batch
+calibration (Zhou et al. 2024) divides by their mean over a batch of real inputs instead, whose labels it never sees.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
+from opportune.strategies.extracting import extract
 from opportune.types import Answer, Completion, Flow, Prompt, Question, TaskView
 
-Calibrate: TypeAlias = Literal["none", "contextual"]
+Calibrate: TypeAlias = Literal["none", "contextual", "batch"]
 Prior: TypeAlias = "tuple[float, ...] | None"
 MakePrompt: TypeAlias = Callable[[Question], Prompt]
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
+BATCH = 64  # inputs whose mean probabilities are the prior; Zhou et al. find it settled by some tens
 
 
-def settle_prior(make: MakePrompt, task: TaskView, calibrate: Calibrate) -> Flow[Prior]:
-    """The prior that serves every question, where prompt and choices are the same for all; one round of three calls."""
+def settle_prior(make: MakePrompt, task: TaskView, calibrate: Calibrate, seed: int) -> Flow[Prior]:
+    """The prior that serves every question, where prompt and choices are the same for all; one round of calls."""
     if calibrate == "none" or task.choices is None:
         return None
-    completions = yield [make(Question(text)) for text in CONTENT_FREE]
+    completions = yield [make(Question(text)) for text in _inputs(task, calibrate, seed)]
     return prior(completions)
 
 
+def _inputs(task: TaskView, calibrate: Calibrate, seed: int) -> Sequence[str]:
+    if calibrate == "contextual":
+        return CONTENT_FREE
+    inputs = [example.input for example in task.train]
+    return random.Random(seed).sample(inputs, min(BATCH, len(inputs)))
+
+
 def ask(make: MakePrompt, question: Question, settled: Prior, calibrate: Calibrate) -> Flow[Answer]:
-    """One question; content-free ones beside it where the prior must be the question's own."""
+    """One question; content-free ones beside it where the prior must be the question's own (its choices or its
+    demonstrations are)."""
     prompt = make(question)
-    if calibrate == "none" or prompt.choices is None or settled is not None:
+    if calibrate != "contextual" or prompt.choices is None or settled is not None:
         completions = yield [prompt]
         return answer(prompt, completions[0], settled)
     completions = yield [prompt, *(make(Question(text, question.choices)) for text in CONTENT_FREE)]
@@ -38,11 +50,16 @@ def ask(make: MakePrompt, question: Question, settled: Prior, calibrate: Calibra
 
 
 def answer(prompt: Prompt, completion: Completion, settled: Prior = None) -> Answer:
-    """The likeliest choice (its log-probability less the log of the prior, where given), or the generated text."""
+    """The likeliest choice (its log-probability less the log of the prior, where given), or the generated text.
+
+    A server that tells no log-probabilities has written an answer instead: the choice that it names.
+    """
     if prompt.choices is None:
         text = completion.texts[0].strip()
         return Answer(text or None, completion.texts[0])
-    assert completion.scores is not None
+    if completion.scores is None:
+        text = completion.texts[0]
+        return Answer(extract(text, "choice", shape="choice", choices=prompt.choices), text)
     scores = log_normalised(completion.scores)
     if settled is not None:
         scores = [score - math.log(max(p, 1e-12)) for score, p in zip(scores, settled, strict=True)]
@@ -52,8 +69,10 @@ def answer(prompt: Prompt, completion: Completion, settled: Prior = None) -> Ans
     return Answer(chosen, chosen, dict(zip(prompt.choices, scores, strict=True)))
 
 
-def prior(completions: Sequence[Completion]) -> tuple[float, ...]:
-    """The probability of each choice averaged over content-free completions; sums to 1."""
+def prior(completions: Sequence[Completion]) -> Prior:
+    """The probability of each choice averaged over completions, summing to 1; None where a server does not tell it."""
+    if any(completion.scores is None for completion in completions):
+        return None
     rows = [[math.exp(score) for score in log_normalised(c.scores or ())] for c in completions]
     return tuple(sum(column) / len(rows) for column in zip(*rows, strict=True))
 

@@ -1,8 +1,9 @@
-"""Which training examples become demonstrations, and in which order (never sorted by label).
+"""Which training examples become demonstrations, and in which order (never sorted by label unless asked).
 
-balanced: as many of each label as the number allows, interleaved, so that neither a majority nor the last label pulls
-the answer (Zhao et al. 2021). random: a seeded draw. nearest: the most similar to the question by BM25 (Robertson et
-al. 1994; retrieval of demonstrations: Liu et al. 2022), the most similar last, next to the question.
+balanced: as many of each label as the number allows. random: a seeded draw. nearest: the most similar to the question
+(Liu et al. 2022). diverse: similar to the question and unlike each other (maximal marginal relevance, Carbonell &
+Goldstein 1998). Orders: interleaved, so that neither a majority nor the last label pulls the answer (Zhao et al. 2021);
+random; nearest-last, the most similar next to the question; simple-first, the shortest first.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
+from opportune.strategies.similarity import Index
 from opportune.types import Example
 
-Pick = Literal["balanced", "random", "nearest"]
+Pick = Literal["balanced", "random", "nearest", "diverse"]
+Order = Literal["auto", "interleaved", "random", "nearest-last", "simple-first", "by-label"]
+
+_RELEVANCE = 0.5  # the weight of similarity to the question against unlikeness to those already picked
+_CANDIDATES = 4  # times k: how many of the most similar are looked at for a diverse pick
 
 
 def draw(train: Sequence[Example], k: int, seed: int, *, balanced: bool) -> tuple[Example, ...]:
@@ -40,23 +46,42 @@ def interleaved(examples: Sequence[Example], k: int, seed: int) -> tuple[Example
     return tuple(chosen[:k])
 
 
-class Nearest:
-    """BM25 over the training inputs."""
+def nearest(index: Index, scores: Sequence[float], k: int, without: str | None = None) -> tuple[Example, ...]:
+    """The k examples of the highest scores, the best last."""
+    return tuple(reversed([index.train[place] for place in _ranked(index, scores, without)[:k]]))
 
-    def __init__(self, train: Sequence[Example]) -> None:
-        import bm25s
 
-        self._train, self._tokenize = tuple(train), bm25s.tokenize
-        self._index: Any = bm25s.BM25()
-        self._index.index(self._words([example.input for example in train]), show_progress=False)
+def diverse(index: Index, scores: Sequence[float], k: int, without: str | None = None) -> tuple[Example, ...]:
+    """k examples picked one after the other by maximal marginal relevance, the first picked last."""
+    left = _ranked(index, scores, without)[: _CANDIDATES * k]
+    top = max(max((scores[place] for place in left), default=0.0), 1e-9)
+    closest = dict.fromkeys(left, 0.0)  # how like each is to the most similar of those picked
+    chosen: list[int] = []
+    while left and len(chosen) < k:
+        best = max(left, key=lambda p: _RELEVANCE * scores[p] / top - (1 - _RELEVANCE) * closest[p])
+        left.remove(best)
+        chosen.append(best)
+        likeness = index.likeness(best, left)
+        closest |= {place: max(closest[place], like) for place, like in zip(left, likeness, strict=True)}
+    return tuple(reversed([index.train[place] for place in chosen]))
 
-    def _words(self, texts: list[str]) -> Any:
-        return self._tokenize(texts, stopwords=None, show_progress=False, return_ids=False)
 
-    def __call__(self, text: str, k: int, *, without: str | None = None) -> tuple[Example, ...]:
-        """The k most similar examples, the most similar last; `without` is an example's id to leave out."""
-        wanted = min(k + 1, len(self._train))
-        places, _ = self._index.retrieve(self._words([text]), k=wanted, show_progress=False, sorted=True)
-        found = [self._train[int(place)] for place in places[0]]
-        kept = [example for example in found if example.id != without][:k]
-        return tuple(reversed(kept))
+def _ranked(index: Index, scores: Sequence[float], without: str | None) -> list[int]:
+    """Places by falling score; of equals the first."""
+    places = [place for place, example in enumerate(index.train) if example.id != without]
+    return sorted(places, key=lambda place: -scores[place])
+
+
+def ordered(shots: Sequence[Example], order: Order, seed: int) -> tuple[Example, ...]:
+    """The demonstrations in the order asked for; "auto" and "nearest-last" leave them as they were picked."""
+    match order:
+        case "interleaved":
+            return interleaved(shots, len(shots), seed)
+        case "random":
+            return tuple(random.Random(seed).sample(list(shots), len(shots)))
+        case "simple-first":
+            return tuple(sorted(shots, key=lambda shot: len((shot.rationale or "").split()) + len(shot.input.split())))
+        case "by-label":
+            return tuple(sorted(shots, key=lambda shot: shot.target))
+        case _:
+            return tuple(shots)

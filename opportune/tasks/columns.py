@@ -47,10 +47,13 @@ class Columns:
     input: Template
     target: str
     group: str | None
+    rationale: str | None  # None where there is none
     notes: tuple[str, ...]
 
 
-def settle_columns(tables: Tables, input: str | None, target: str | None, group: str | None) -> Columns:
+def settle_columns(
+    tables: Tables, input: str | None, target: str | None, group: str | None, rationale: str | None = None
+) -> Columns:
     """The columns to read. Raises TaskError, listing what there is, where one is missing or none is unmistakable."""
     for table in tables.values():
         if not table.columns:
@@ -58,16 +61,23 @@ def settle_columns(tables: Tables, input: str | None, target: str | None, group:
     train = tables["train"]
     given = None if input is None else parse_template(input, train)
     taken = set() if given is None else set(given.columns)
-    answers = target or _find("target", TARGET_NAMES, train, taken | {group or ""})
-    asked = given or Template((("", _find("input", INPUT_NAMES, train, {answers, group or ""})),))
+    answers = target or _find("target", TARGET_NAMES, train, taken | {group or "", rationale or ""})
+    asked = given or Template((("", _find("input", INPUT_NAMES, train, {answers, group or "", rationale or ""})),))
     if answers in asked.columns:
         raise TaskError(f"the column {answers!r} is both input and target: the answer would stand in the question")
     for table in tables.values():
         for column in (*asked.columns, answers, *([] if group is None else [group])):
             _require(column, table)
+    if rationale is not None:
+        _require(rationale, train)  # what is asked needs no worked solution
+        if rationale in (*asked.columns, answers):
+            other = "target" if rationale == answers else "input"
+            raise TaskError(f"the column {rationale!r} is both rationale and {other}")
+    elif RATIONALE in train.columns and RATIONALE not in (*asked.columns, answers):
+        rationale = RATIONALE
     found = [f"input is the column {asked.columns[0]!r}"] if input is None else []
     found += [f"target is the column {answers!r}"] if target is None else []
-    return Columns(asked, answers, group, (", ".join(found),) if found else ())
+    return Columns(asked, answers, group, rationale, (", ".join(found),) if found else ())
 
 
 def parse_template(text: str, table: Table) -> Template:

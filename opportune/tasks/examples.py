@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from opportune.errors import TaskError
-from opportune.tasks.columns import CHOICES, RATIONALE, Columns, text_of
+from opportune.tasks.columns import CHOICES, Columns, text_of
 from opportune.tasks.tables import Row, Table, Tables
 from opportune.tasks.text_files import LONGEST_LINE
 from opportune.types import Example, Split, digest
+from opportune.values import compact
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Draft:
 
     example: Example
     place: str
+    listed: bool = False  # the target was given as a list
 
 
 Drafts = dict[Split, list[Draft]]
@@ -59,7 +61,9 @@ def _input(row: Row, columns: Columns) -> str:
 def _draft(row: Row, text: str, table: Table, columns: Columns, seen: Counter[str]) -> Draft:
     choices = _choices(row)
     target = _target(row, table, columns, choices)
-    rationale = text_of(row.values.get(RATIONALE), RATIONALE, row.place) if columns.target != RATIONALE else ""
+    rationale = None
+    if columns.rationale is not None:
+        rationale = text_of(row.values.get(columns.rationale), columns.rationale, row.place) or None
     group = None
     if columns.group is not None:
         # An empty group is no group: the example stands alone.
@@ -67,11 +71,12 @@ def _draft(row: Row, text: str, table: Table, columns: Columns, seen: Counter[st
     content = digest([text, target, choices])
     seen[content] += 1
     name = content if seen[content] == 1 else f"{content}-{seen[content]}"
-    return Draft(Example(name, text, target, choices, rationale or None, group), row.place)
+    listed = isinstance(row.values.get(columns.target), list | tuple)
+    return Draft(Example(name, text, target, choices, rationale, group), row.place, listed)
 
 
 def _target(row: Row, table: Table, columns: Columns, choices: tuple[str, ...] | None) -> str:
-    target = text_of(row.values.get(columns.target), columns.target, row.place)
+    target = _target_text(row.values.get(columns.target), columns.target, row.place)
     if not target:
         raise TaskError(f"{row.place}: the target (column {columns.target!r}) is empty")
     names = table.class_names.get(columns.target) or table.target_names
@@ -82,6 +87,16 @@ def _target(row: Row, table: Table, columns: Columns, choices: tuple[str, ...] |
             raise TaskError(f"{row.place}: the target {target!r} is not among the row's choices {_listed(choices)}")
         return choices[int(target)]
     return target
+
+
+def _target_text(value: Any, column: str, place: str) -> str:
+    """The target as text: labels in a list joined by commas, what has more structure as JSON on one line."""
+    if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
+        labels = [text_of(item, column, place) for item in value]
+        # A label that holds a comma would fall apart again.
+        if all(label and "," not in label for label in labels):
+            return ", ".join(labels)
+    return text_of(compact(value) if isinstance(value, dict | list | tuple) else value, column, place)
 
 
 def _named(target: str, names: Mapping[int, str], place: str) -> str:

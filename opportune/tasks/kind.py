@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +9,11 @@ from dataclasses import dataclass, replace
 from opportune.errors import TaskError
 from opportune.tasks.examples import Draft, Drafts
 from opportune.types import Kind
+from opportune.values import first_object, is_number
 
 MOST_LABELS = 200  # inferred; more can be asked for with kind="choice"
 LONGEST_LABEL = 80  # characters
 MOST_NUMBERS = 10  # so many different numbers may be labels, such as stars; more are results to be computed
-_NUMBER = re.compile(r"[-−+]?[$€£]?(\d+|\d{1,3}(,\d{3})+)?(\.\d+)?\s*%?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +50,19 @@ def settle_answers(
         notes.append(f"the metric is {metric}")
     if metric == "numeric-match":
         _require_numbers(drafts)
-    if shared is not None and all(_is_number(choice) for choice in shared) and choices is None:
+    if metric.partition(":")[0] == "json-fields":
+        _require_objects(drafts)
+    if shared is not None and all(is_number(choice) for choice in shared) and choices is None:
         notes.append("the labels are numbers; a model does better with names (labels.json beside train)")
     return Answers(kind, shared, metric, tuple(notes))
 
 
 def infer_kind(drafts: Sequence[Draft]) -> tuple[Kind, str]:
     """Labels are few, short, and mostly seen more than once; all else is free text. With the reason in words."""
+    if any(draft.listed for draft in drafts):
+        return "text", "targets are lists of labels"
+    if all(_is_object(draft.example.target) for draft in drafts):
+        return "text", "targets are JSON objects"
     counts = Counter(draft.example.target for draft in drafts)
     found = f"{len(counts)} different targets in {len(drafts)} examples"
     longest = max(map(len, counts))
@@ -66,7 +71,7 @@ def infer_kind(drafts: Sequence[Draft]) -> tuple[Kind, str]:
         return "text", f"the longest target has {longest} characters"
     if len(counts) > MOST_LABELS or 2 * repeated < len(counts) or len(drafts) < 2 * len(counts):
         return "text", found
-    if all(_is_number(target) for target in counts) and len(counts) > MOST_NUMBERS:
+    if all(is_number(target) for target in counts) and len(counts) > MOST_NUMBERS:
         return "text", f"{found}, all numbers"
     return "choice", found
 
@@ -138,7 +143,11 @@ def _refuse_unknown(drafts: Drafts, written: dict[str, str]) -> None:
 
 def _text_metric(drafts: Sequence[Draft]) -> str:
     targets = [draft.example.target for draft in drafts]
-    if all(_is_number(target) for target in targets):
+    if any(draft.listed for draft in drafts):
+        return "multilabel-f1"
+    if all(map(_is_object, targets)):
+        return "json-fields"
+    if all(map(is_number, targets)):
         return "numeric-match"
     return "exact-match" if all(len(target.split()) == 1 for target in targets) else "token-f1"
 
@@ -149,8 +158,14 @@ def _require_numbers(drafts: Drafts) -> None:
             raise TaskError(f"{draft.place}: the target {draft.example.target!r:.60} holds no number for numeric-match")
 
 
-def _is_number(text: str) -> bool:
-    return any(character.isdigit() for character in text) and _NUMBER.fullmatch(text) is not None
+def _require_objects(drafts: Drafts) -> None:
+    for draft in (draft for part in drafts.values() for draft in part):
+        if not _is_object(draft.example.target):
+            raise TaskError(f"{draft.place}: the target {draft.example.target!r:.60} is no JSON object for json-fields")
+
+
+def _is_object(text: str) -> bool:
+    return text.startswith("{") and text.endswith("}") and first_object(text) is not None
 
 
 def _plain(label: str) -> str:

@@ -36,6 +36,7 @@ class _Options:
     metric: str | None
     limit: Limit | None
     group: str | None
+    rationale: str | None
     seed: int
 
 
@@ -50,21 +51,23 @@ def load_task(
     metric: str | None = None,
     limit: Limit | None = None,
     group: str | None = None,
+    rationale: str | None = None,
     seed: int = 0,
     name: str | None = None,
 ) -> Task:
     """The task in a file, a folder or a dataset of the hub; without a source, the bundled one.
 
-    `input` is a column or a template such as "{title}\\n{body}", `target` and `group` are columns; `choices` is the
-    closed set of answers, in the order in which they are to be shown; `limit` keeps at most so many examples of each
-    split (500, or "train=128,dev=60,test=150"); `seed` decides what is drawn. What is not given is inferred, and told
-    in the task's notes. Raises TaskError, naming the place.
+    `input` is a column or a template such as "{title}\\n{body}", `target`, `group` and `rationale` (worked solutions;
+    else a column of that name) are columns; `choices` is the closed set of answers, in the order in which they are to
+    be shown; `limit` keeps at most so many examples of each split (500, or "train=128,dev=60,test=150"); `seed` decides
+    what is drawn. What is not given is inferred, and told in the task's notes. Raises TaskError, naming the place.
     """
     if source is None:
         source, name = bundled.FOLDER, name or bundled.NAME
         input, target = input or "input", target or "target"
         instruction = bundled.INSTRUCTION if instruction is None else instruction
-    options = _Options(name or _name_of(source), input, target, instruction, choices, kind, metric, limit, group, seed)
+    name = name or _name_of(source)
+    options = _Options(name, input, target, instruction, choices, kind, metric, limit, group, rationale, seed)
     return _assemble(read(source), options)
 
 
@@ -79,18 +82,19 @@ def task_from_records(
     metric: str | None = None,
     limit: Limit | None = None,
     group: str | None = None,
+    rationale: str | None = None,
     seed: int = 0,
     name: str = "task",
 ) -> Task:
     """The task in rows that are already in memory, or in such rows by split; otherwise as `load_task`."""
-    options = _Options(name, input, target, instruction, choices, kind, metric, limit, group, seed)
+    options = _Options(name, input, target, instruction, choices, kind, metric, limit, group, rationale, seed)
     return _assemble(_tables_of(records), options)
 
 
 def _assemble(tables: Tables, options: _Options) -> Task:
     if isinstance(options.choices, str):
         raise TaskError(f"choices: a list of texts is expected, not the text {options.choices!r}")
-    columns = settle_columns(tables, options.input, options.target, options.group)
+    columns = settle_columns(tables, options.input, options.target, options.group, options.rationale)
     drafts, empty_notes = draft_examples(tables, columns)
     train = tables["train"]
     class_names = train.class_names.get(columns.target) or train.target_names

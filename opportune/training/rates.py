@@ -1,8 +1,8 @@
 """Choosing the learning rate: the same rule for every method.
 
-Each rate of the method's grid is trained for the first eighth of the run from the same start and scored by its loss on
-dev; the best goes on from where its probe stopped, so its steps are not repeated (successive halving with one rung,
-Jamieson & Talwalkar 2016).
+Successive halving (Jamieson & Talwalkar 2016) in two rungs: each rate of the method's grid is trained for the first
+eighth of the run from the same start and scored by its loss on dev; the best two go on to three eighths and are scored
+again, for the shortest runs favour large rates; the best goes on from where it stopped, so its steps are not repeated.
 """
 
 from __future__ import annotations
@@ -21,16 +21,25 @@ from opportune.training.loop import Evaluate, Settings, Step, figures_of, key_of
 from opportune.training.masters import Masters
 from opportune.training.packing import TokenLesson
 
-PROBE = 1 / 8  # of the run's steps
+RUNGS = (1 / 8, 3 / 8)  # of the run's steps
+SECOND = 2  # rates that reach the second rung
+
+
+def overhead(rates: int) -> float:
+    """What choosing among so many rates takes beside the run itself, in runs."""
+    if rates == 1:
+        return 0.0
+    return RUNGS[0] * (rates - 1) + (RUNGS[1] - RUNGS[0]) * (min(rates, SECOND) - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One rate's probe; `figures` is empty when it diverged."""
+    """One rate's probe, as far as rung `rung`; `figures` is empty when it diverged."""
 
     rate: float
     figures: dict[str, float]
     steps: tuple[Step, ...]
+    rung: int = 0
 
     @property
     def loss(self) -> float:
@@ -64,20 +73,37 @@ def choose_rate(
     """
     masters = Masters(network)
     trials = _opened(folder, key_of(lessons, replace(settings, rate=0.0), masters), masters)
-    probe = replace(settings, stop_after=max(1, round(PROBE * total_steps(len(lessons), settings))))
-    for rate in rates:
-        if all(trial.rate != rate for trial in trials):
-            place = _place(folder, rate)
-            trials.append(_try(network, lessons, replace(probe, rate=rate), place, evaluate, watch))
-            _note(folder, trials)
-            _restore_start(folder, masters)
-        _keep_best(folder, trials)
-    best = min(trials, key=lambda trial: trial.loss)
-    if best.loss == math.inf:
-        raise TrainingError(f"every learning rate diverged: {', '.join(f'{rate:g}' for rate in rates)}")
+    alive = list(rates)
+    for rung, share in enumerate(RUNGS if len(rates) > 1 else RUNGS[:1]):
+        probe = replace(settings, stop_after=max(1, round(share * total_steps(len(lessons), settings))))
+        for rate in alive:
+            if all(trial.rate != rate or trial.rung < rung for trial in trials):
+                trial = _try(network, lessons, replace(probe, rate=rate), _place(folder, rate), evaluate, watch)
+                trials = [*(other for other in trials if other.rate != rate), _after(trials, replace(trial, rung=rung))]
+                _note(folder, trials)
+                _restore_start(folder, masters)
+            _keep_best(folder, [t for t in trials if t.rate in alive], SECOND)
+        alive = [trial.rate for trial in _by_loss(trials, rung)[:SECOND]]
+        if not alive:
+            raise TrainingError(f"every learning rate diverged: {', '.join(f'{rate:g}' for rate in rates)}")
+    best = _by_loss(trials, rung)[0]
+    _keep_best(folder, trials, 1, best)
     ordered = tuple(sorted(trials, key=lambda trial: trial.rate))
     edge = len(ordered) > 1 and best in (ordered[0], ordered[-1])
     return Choice(best.rate, _place(folder, best.rate), ordered, edge)
+
+
+def _by_loss(trials: list[Trial], rung: int) -> list[Trial]:
+    """The trials that reached a rung and did not diverge, the best first."""
+    return sorted((t for t in trials if t.rung == rung and t.loss < math.inf), key=lambda trial: trial.loss)
+
+
+def _after(earlier: list[Trial], trial: Trial) -> Trial:
+    """The trial charged with the evaluations of its earlier rung too."""
+    before = sum(other.figures.get("seconds", 0.0) for other in earlier if other.rate == trial.rate)
+    if not before or "seconds" not in trial.figures:
+        return trial
+    return replace(trial, figures={**trial.figures, "seconds": trial.figures["seconds"] + before})
 
 
 def _try(
@@ -113,7 +139,10 @@ def _opened(folder: Path, key: str, masters: Masters) -> list[Trial]:
         shutil.rmtree(folder, ignore_errors=True)
         checkpoint.save(folder / "start.safetensors", masters.weights, {"key": key})
     found = json.loads(file.read_text()) if file.exists() else []
-    return [Trial(item["rate"], item["figures"], tuple(Step(**step) for step in item["steps"])) for item in found]
+    return [
+        Trial(item["rate"], item["figures"], tuple(Step(**step) for step in item["steps"]), item["rung"])
+        for item in found
+    ]
 
 
 def _note(folder: Path, trials: list[Trial]) -> None:
@@ -129,9 +158,10 @@ def _restore_start(folder: Path, masters: Masters) -> None:
     masters.restore(start[0])
 
 
-def _keep_best(folder: Path, trials: list[Trial]) -> None:
-    """Only the best state so far can still be wanted; those of full fine-tuning are large."""
-    best = min(trials, key=lambda trial: trial.loss)
+def _keep_best(folder: Path, trials: list[Trial], number: int, *best: Trial) -> None:
+    """Only the best states so far can still be wanted; those of full fine-tuning are large."""
+    kept = [trial.rate for trial in (best or sorted(trials, key=lambda trial: (-trial.rung, trial.loss)))][:number]
+    reached = max(trial.rung for trial in trials)
     for trial in trials:
-        if trial is not best:
+        if trial.rate not in kept and (best or reached == 0):
             shutil.rmtree(_place(folder, trial.rate), ignore_errors=True)

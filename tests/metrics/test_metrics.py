@@ -7,15 +7,18 @@ import math
 import re
 import string
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from opportune.errors import RecipeError
-from opportune.metrics import TABLE, metric_named
+from opportune.metrics import TABLE, metric_named, resolved_name
 from opportune.types import Example, Metric
 
+ALONE = [name for name in TABLE if name not in ("python", "rubric")]  # those that need no option
+ON_TEXT = [name for name in ALONE if name != "json-fields"]
 LABELS = ("refund", "return", "lost parcel", "other")
 
 
@@ -44,21 +47,22 @@ def squad_f1(prediction: str, truth: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", ALONE)
 def test_every_metric_scores_the_target_itself_as_one(name):
     metric = metric_named(name)
+    target = '{"total":12}' if name == "json-fields" else "12"
     assert isinstance(metric, Metric)
-    assert metric.score("12", example("12")) == 1
-    assert metric.figure(["12", "12"], [example("12"), example("12")]) == 1
+    assert metric.score(target, example(target)) == 1
+    assert metric.figure([target, target], [example(target), example(target)]) == 1
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", ON_TEXT)
 def test_an_unparsed_answer_counts_as_wrong(name):
     assert metric_named(name).figure([None, "12"], [example("12"), example("12")]) < 1
     assert metric_named(name).figure([None], [example("12")]) == 0
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", ALONE)
 def test_no_examples_have_no_figure(name):
     assert math.isnan(metric_named(name).figure([], []))
 
@@ -66,6 +70,31 @@ def test_no_examples_have_no_figure(name):
 def test_an_unknown_metric_is_refused_with_the_known_ones_listed():
     with pytest.raises(RecipeError, match=r"'bleu'.*accuracy.*token-f1"):
         metric_named("bleu")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("F1 score", "unknown metric 'F1 score'"),
+        ("accuracy:k=3", "accuracy: unknown option 'k'; it has none"),
+        ("json-fields:fields=total", "json-fields:fields=total should be a list in brackets"),
+        ("json-fields:fields=[a", r"metric 'json-fields:fields=\[a': at character 22: expected"),
+        ("json-fields:fields=[a]+chrf", "one metric is expected"),
+        ("json-fields:fields=[a]@smollm2-135m", "one metric is expected"),
+    ],
+)
+def test_what_is_no_metric_is_refused_in_one_line(name, expected):
+    with pytest.raises(RecipeError, match=expected) as caught:
+        metric_named(name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [*ALONE, "json-fields:fields=[a,b.c]", 'multilabel-f1:separator=";"'])
+def test_a_resolved_name_is_the_same_metric(name):
+    metric = metric_named(name)
+    assert metric_named(resolved_name(metric)) == metric
+    assert resolved_name(metric_named(resolved_name(metric))) == resolved_name(metric)
+    assert resolved_name(metric).partition(":")[0] == name.partition(":")[0]
 
 
 @pytest.mark.parametrize("name", ["accuracy", "exact-match", "macro-f1"])
@@ -104,6 +133,16 @@ def test_macro_f1_is_not_the_mean_of_its_scores_and_says_so():
     assert sum(map(metric.score, answers, examples)) == 9
     assert metric.figure(answers, examples) == pytest.approx((18 / 19 + 0) / 2)
     assert not metric.additive
+
+
+@given(answers_and_targets, st.sets(st.integers(0, 39)), st.data())
+def test_the_fast_macro_f1_of_a_resample_is_the_figure_of_its_examples(pairs, unparsed, data):
+    examples = [example(target) for _, target in pairs]
+    answers = [None if index in unparsed else f" {answer.upper()}" for index, (answer, _) in enumerate(pairs)]
+    places = data.draw(st.lists(st.integers(0, len(pairs) - 1), min_size=1, max_size=50))
+    metric = metric_named("macro-f1")
+    drawn = metric.figure([answers[place] for place in places], [examples[place] for place in places])
+    assert metric.resampler(answers, examples)(np.array(places)) == pytest.approx(drawn, abs=1e-12)
 
 
 words = st.lists(st.sampled_from(["the", "A", "cat", "Cat,", "dog!", "an", "can't", "...", "theatre", "été"])).map(
@@ -162,5 +201,5 @@ def test_numeric_match_allows_one_part_in_a_million(number):
 
 @given(st.text())
 def test_any_answer_is_scored_between_zero_and_one(answer):
-    for name in TABLE:
+    for name in ALONE:
         assert 0 <= score(name, answer, "the 12 cats") <= 1

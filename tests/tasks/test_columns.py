@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from opportune.errors import TaskError
@@ -117,6 +119,75 @@ def test_a_rationale_and_a_group_come_along():
     assert {e.rationale for e in everything(task)} == {"because", None}
     assert "ann" in {e.group for e in everything(task)}
     assert task.grouped
+
+
+def test_a_rationale_of_another_name_is_read_where_it_is_named():
+    rows = [{"question": f"{n} and {n}?", "answer": str(2 * n), "solution": f"{n} twice"} for n in range(40)]
+    task = task_from_records(rows, rationale="solution")
+    assert {e.rationale for e in everything(task)} == {f"{n} twice" for n in range(40)}
+    assert {e.target for e in everything(task)} == {str(2 * n) for n in range(40)}
+    plain = task_from_records(rows, target="answer", input="question")
+    assert {e.rationale for e in everything(plain)} == {None}
+
+
+def test_a_test_split_needs_no_rationale_and_a_rationale_is_no_part_of_the_question():
+    rows = renamed("text", "intent", why="because")
+    task = task_from_records({"train": rows, "test": messages(10, 40)}, rationale="why")
+    assert {e.rationale for e in task.train} == {"because"}
+    assert {e.rationale for e in task.test} == {None}
+    asked = task_from_records(renamed("rationale", "intent"), input="rationale", target="intent")
+    assert {e.rationale for e in everything(asked)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"rationale": "nope"}, "no column 'nope'; there is 'text', 'intent', 'why'"),
+        ({"rationale": "why", "input": "{text} {why}"}, "'why' is both rationale and input"),
+        ({"rationale": "intent", "target": "intent"}, "'intent' is both rationale and target"),
+    ],
+)
+def test_a_rationale_that_cannot_be_is_refused(options, expected):
+    with pytest.raises(TaskError, match=expected):
+        task_from_records(renamed("text", "intent", why="because"), **options)
+
+
+def test_lists_of_labels_are_joined_and_scored_as_sets():
+    some = [["late"], ["late", "rude"], ["rude"], ["broken", 7]]
+    rows = [{"text": f"message {n}", "labels": some[n % 4]} for n in range(40)]
+    task = task_from_records(rows, target="labels")
+    assert (task.kind, task.choices, task.metric) == ("text", None, "multilabel-f1")
+    assert {e.target for e in everything(task)} == {"late", "late, rude", "rude", "broken, 7"}
+    assert any("lists of labels" in note for note in task.notes)
+    rows[0]["labels"] = ["too slow, too dear", "rude"]
+    commas = task_from_records(rows, target="labels", metric="multilabel-f1")
+    assert '["too slow, too dear","rude"]' in {e.target for e in everything(commas)}
+    rows[0]["labels"] = []
+    with pytest.raises(TaskError, match=r"record 1: the target \(column 'labels'\) is empty"):
+        task_from_records(rows, target="labels")
+
+
+def test_objects_become_compact_json_scored_by_field():
+    rows = [{"text": f"bill {n}", "fields": {"total": n / 2, "by": {"city": "Köln"}, "paid": None}} for n in range(40)]
+    task = task_from_records(rows, target="fields")
+    assert (task.kind, task.metric) == ("text", "json-fields")
+    assert '{"total":0.5,"by":{"city":"Köln"},"paid":null}' in {e.target for e in everything(task)}
+    written = task_from_records([{**r, "fields": json.dumps(r["fields"])} for r in rows], target="fields")
+    assert written.metric == "json-fields"
+
+
+def test_half_a_character_within_an_object_is_refused():
+    rows = [{"text": f"bill {n}", "fields": {"by": "\ud83d"}} for n in range(40)]
+    with pytest.raises(TaskError, match=r"record 1: column 'fields' holds half a character"):
+        task_from_records(rows, target="fields")
+
+
+def test_a_metric_may_have_options():
+    rows = [{"text": f"bill {n}", "fields": {"total": n}} for n in range(40)]
+    task = task_from_records(rows, target="fields", metric="json-fields:fields=[total]")
+    assert task.metric == "json-fields:fields=[total]"
+    with pytest.raises(TaskError, match="the target 'refund' is no JSON object for json-fields"):
+        task_from_records(messages(), metric="json-fields:fields=[total]")
 
 
 def test_labels_are_a_choice_scored_by_accuracy():

@@ -174,7 +174,7 @@ UNREADABLE = {
     "header only": ("a.csv", HEAD, r"a\.csv: no rows"),
     "empty rows only": ("a.csv", HEAD + ",\n\n , \n", r"a\.csv: every row is empty"),
     "blank lines only": ("a.jsonl", "\n\n", r"a\.jsonl: every row is empty"),
-    "list as target": ("a.jsonl", '{"text": "a", "intent": ["b"]}', r"line 1: column 'intent' holds list"),
+    "list as input": ("a.jsonl", '{"text": ["a"], "intent": "b"}', r"line 1: column 'text' holds list"),
     "empty target": ("a.csv", HEAD + "a,b\nhello,\n", r"a\.csv line 3: the target \(column 'intent'\) is empty"),
 }
 

@@ -224,15 +224,16 @@ def search(folder: Path, network: Any, rates: tuple[float, ...], watch: Any = la
 def test_the_best_rate_is_chosen_and_goes_on_as_if_it_had_been_the_only_one(tmp_path: Path) -> None:
     network = Lora(rank=4).attach(llama(), 0)
     start = moving(network)
-    choice = search(tmp_path / "search", network, (1e-6, 1e-2, 100.0))
+    choice = search(tmp_path / "search", network, (1e-6, 1e-4, 1e-2, 100.0))
     assert (choice.rate, choice.at_edge) == (1e-2, False)
-    assert [len(trial.steps) for trial in choice.trials[:2]] == [6, 6]
-    assert not choice.trials[2].figures or choice.trials[2].loss > choice.trials[1].loss
+    # An eighth of 48 steps for all, three eighths for the best two.
+    assert [len(trial.steps) for trial in choice.trials[:3]] == [6, 18, 18]
+    assert not choice.trials[3].figures or choice.trials[3].loss > choice.trials[2].loss
     assert_same(moving(network), start)
     settings = Settings(rate=choice.rate, epochs=8, batch=4)
     begun: list[int] = []
     train(network, lessons(24), settings, choice.folder, None, lambda step: begun.append(step.step))
-    assert begun[0] == 7
+    assert begun[0] == 19
     undisturbed = Lora(rank=4).attach(llama(), 0)
     train(undisturbed, lessons(24), settings, tmp_path / "alone")
     assert_same(moving(network), moving(undisturbed))
@@ -252,7 +253,7 @@ def test_an_interrupted_search_repeats_no_step(tmp_path: Path) -> None:
         tmp_path, Lora(rank=4).attach(llama(), 0), (1e-4, 1e-3, 1e-2), lambda s: done.append((s.rate, s.step))
     )
     steps = [step for _, step in done]
-    assert steps == [1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6]
+    assert steps == [*range(1, 7), *range(1, 7), *range(1, 7), *range(7, 19), *range(7, 19)]
     assert (choice.rate, choice.at_edge) == (1e-2, True)
     fresh = search(tmp_path / "fresh", Lora(rank=4).attach(llama(), 0), (1e-4, 1e-3, 1e-2))
     assert [trial.figures for trial in choice.trials] == [trial.figures for trial in fresh.trials]

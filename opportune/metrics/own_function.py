@@ -1,0 +1,93 @@
+"""A metric of one's own: a Python function in a file.
+
+    def score(answer: str, target: str, input: str) -> float:
+        return 1.0 if answer.strip().startswith(target) else 0.0
+
+The file is run as it is: it is the user's own code. Its digest is part of the metric's resolved name, so that another
+function is another metric, and scores in the store are never mixed.
+"""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from numbers import Real
+from pathlib import Path
+from typing import ClassVar
+
+from opportune.errors import RecipeError
+from opportune.metrics.scoring import mean_score
+from opportune.types import Example, digest
+
+Function = Callable[[str, str, str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFunction:
+    """The function `function` of the file `path`: `(answer, target, input) -> 0 to 1`.
+
+    With a digest, as a stored run has it, nothing is run before the first score: a run can be shown without the file.
+    """
+
+    path: str = ""
+    function: str = "score"
+    digest: str | None = None  # of the file; filled in
+
+    summary: ClassVar[str] = "a function of your own: python:path=FILE, with score(answer, target, input) -> 0 to 1"
+    source: ClassVar[str] = "you"
+    binary: ClassVar[bool] = False
+    additive: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise RecipeError("python: needs path=FILE, a Python file with score(answer, target, input) -> 0 to 1")
+        if self.digest is None:
+            found = digest(_text(self.path))
+            _function(self.path, self.function, found)
+            object.__setattr__(self, "digest", found)
+
+    def score(self, answer: str, example: Example) -> float:
+        """What the function returns. Raises RecipeError, naming the function, where it fails or returns no share."""
+        place = f"{self.path}: {self.function}()"
+        function = _function(self.path, self.function, self.digest or "")
+        try:
+            value = function(answer, example.target, example.input)
+        except Exception as error:
+            raise RecipeError(f"{place} failed on the answer {answer!r:.60}: {_reason(error)}") from error
+        share = float(value) if isinstance(value, Real) else -1.0
+        if not 0 <= share <= 1:
+            raise RecipeError(f"{place} returned {value!r:.60}; a number from 0 to 1 is expected")
+        return share
+
+    def figure(self, answers: Sequence[str | None], examples: Sequence[Example]) -> float:
+        """The mean of the scores."""
+        return mean_score(self, answers, examples)
+
+
+@lru_cache(maxsize=8)
+def _function(path: str, name: str, expected: str) -> Function:
+    """The function, from a file that has not changed since."""
+    if digest(_text(path)) != expected:
+        raise RecipeError(f"python:path={path} is no longer the file that was measured (digest {expected})")
+    try:
+        names = runpy.run_path(str(Path(path).expanduser()))
+    except Exception as error:
+        raise RecipeError(f"python:path={path} cannot be run: {_reason(error)}") from error
+    function = names.get(name)
+    if not callable(function):
+        raise RecipeError(f"python:path={path} has no function {name}(answer, target, input)")
+    found: Function = function
+    return found
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"python:path={path} cannot be read: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,124 @@
+"""Chain of thought: the model reasons in words before it answers.
+
+With demonstrations (Wei et al. 2022): worked examples, their rationales from the task or written by the model itself
+for training examples that it then gets right (Zelikman et al. 2022, STaR; Zhang et al. 2022, Auto-CoT). Without (k=0;
+Kojima et al. 2022): two calls, "Let's think step by step" and then the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from opportune.errors import RecipeError
+from opportune.options import TextOrFile, within
+from opportune.strategies import reasoning, wording
+from opportune.strategies.extracting import Extract
+from opportune.strategies.picking import Order, Pick, draw, ordered
+from opportune.strategies.together import together
+from opportune.types import Answer, Example, Flow, Format, Lesson, Message, Prompt, Question, TaskView
+
+TRIGGER = "Let's think step by step."
+WRITTEN = 4  # training examples that the model tries for each demonstration it is to write
+
+Final = Literal["auto", "text", "likelihood"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The demonstrations, and what a reader must know about them."""
+
+    shots: tuple[Example, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChainOfThought:
+    """Reason first, then answer."""
+
+    k: int = 4  # demonstrations; 0: "Let's think step by step"
+    pick: Pick = "balanced"
+    order: Order = "auto"
+    final: Final = "auto"  # text: read off the text; likelihood: the likeliest choice after it; auto: text when k > 0
+    extract: Extract = "auto"
+    max_tokens: int = 256
+    instruction: TextOrFile | None = None
+    format: Format = "auto"
+
+    summary: ClassVar[str] = "reason in words, then answer"
+    source: ClassVar[str] = "Wei et al. 2022; Kojima et al. 2022; rationales: Zelikman et al. 2022"
+    needs_model: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        within("chain-of-thought", "k", self.k, 0, 1000)
+        within("chain-of-thought", "max_tokens", self.max_tokens, 1, 100_000)
+        if self.pick not in ("balanced", "random"):
+            raise RecipeError(f"chain-of-thought:pick={self.pick}: its demonstrations are balanced or random")
+
+    def prepare(self, task: TaskView, seed: int) -> Flow[Prepared]:
+        """Pick the demonstrations; where the task has no rationales, have the model write them: two rounds of calls.
+
+        Raises RecipeError when there are fewer training examples than demonstrations.
+        """
+        if self.k > len(task.train):
+            raise RecipeError(f"chain-of-thought:k={self.k} needs {self.k} training examples, not {len(task.train)}")
+        balanced = self.pick == "balanced" and task.kind == "choice"
+        worked = [example for example in task.train if example.rationale]
+        if self.k == 0 or len(worked) >= self.k:
+            return Prepared(ordered(draw(worked, self.k, seed, balanced=balanced), self.order, seed))
+        tried = draw(task.train, min(WRITTEN * self.k, len(task.train)), seed, balanced=balanced)
+        written = yield from self._written(tried, task)
+        shots = draw(written, min(self.k, len(written)), seed, balanced=balanced)
+        note = (
+            f"{len(shots)} of {self.k} demonstrations written by the model, which got {len(written)} of {len(tried)} "
+            f"training examples right{'' if shots else ': asked without demonstrations'}"
+        )
+        return Prepared(ordered(shots, self.order, seed), (note,))
+
+    def _written(self, tried: tuple[Example, ...], task: TaskView) -> Flow[list[Example]]:
+        """The examples that the model gets right by reasoning, with the reasoning it wrote."""
+        answers = yield from together([self._unaided(wording.ask_of(example), task) for example in tried])
+        return [
+            replace(example, rationale=" ".join(answer.raw.split()))
+            for example, answer in zip(tried, answers, strict=True)
+            if answer.text is not None and _same(answer.text, example.target)
+        ]
+
+    def ask(self, question: Question, task: TaskView, prepared: Prepared) -> Flow[Answer]:
+        """One call where the answer is read off the text, else two."""
+        if not prepared.shots:
+            return (yield from self._unaided(question, task))
+        prompt = self._prompt(question, task, prepared.shots)
+        completions = yield [prompt]
+        text = completions[0].texts[0]
+        if self.final == "likelihood" and wording.choices_of(question, task) is not None:
+            return (yield from reasoning.conclude(prompt, text, question, task, self.extract))
+        return reasoning.read(text, question, task, self.extract)
+
+    def _unaided(self, question: Question, task: TaskView) -> Flow[Answer]:
+        """Kojima et al.'s two calls."""
+        prompt = self._prompt(question, task, ())
+        prompt = replace(prompt, messages=(*prompt.messages, Message("assistant", TRIGGER)))
+        completions = yield [prompt]
+        said = f"{TRIGGER} {completions[0].texts[0].strip()}"
+        if self.final == "text" and wording.choices_of(question, task) is not None:
+            return reasoning.read(said, question, task, self.extract)
+        return (yield from reasoning.conclude(prompt, said, question, task, self.extract))
+
+    def teach(self, example: Example, task: TaskView, prepared: Prepared) -> list[Lesson]:
+        """The example's worked solution; nothing for an example without one."""
+        if not example.rationale:
+            return []
+        shots = tuple(shot for shot in prepared.shots if shot.id != example.id)
+        return [Lesson(self._prompt(wording.ask_of(example), task, shots), reasoning.solution(example))]
+
+    def _prompt(self, question: Question, task: TaskView, shots: tuple[Example, ...]) -> Prompt:
+        messages = reasoning.head(task, self.instruction)
+        for shot in shots:
+            messages += reasoning.demonstration(shot, task)
+        messages.append(reasoning.question(question, task))
+        return Prompt(tuple(messages), format=self.format, max_tokens=self.max_tokens, stop=reasoning.STOP)
+
+
+def _same(answer: str, target: str) -> bool:
+    return " ".join(answer.casefold().split()) == " ".join(target.casefold().split())

@@ -1,0 +1,91 @@
+"""A strategy of the user's own: a Python file with a function `ask(question, task)` that yields prompts.
+
+    from opportune import Answer, Message, Prompt
+
+    def ask(question, task):
+        (reply,) = yield [Prompt((Message("user", question.input),), max_tokens=20)]
+        return Answer(reply.texts[0].strip())
+
+It may also define `prepare(task, seed)`, a generator whose result `ask` and `teach` receive as a third argument, and
+`teach(example, task)`, which returns lessons. The file is run as it is: it is the user's own code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import runpy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from opportune.errors import RecipeError
+from opportune.types import Answer, Example, Flow, Lesson, Question, TaskView, digest
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """The functions of a file."""
+
+    path: str = ""
+    digest: str | None = None  # of the file; filled in, so that a changed file is another recipe
+
+    summary: ClassVar[str] = "a strategy of your own: custom:path=FILE, Python with a function ask(question, task)"
+    source: ClassVar[str] = "this project"
+    needs_model: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            return  # the bare name: what it takes is said when it is used
+        try:
+            found = digest(Path(self.path).expanduser().read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"custom:path={self.path} cannot be read: {error}") from error
+        if self.digest not in (None, found):
+            raise RecipeError(f"custom:path={self.path} is no longer the file that was measured (digest {self.digest})")
+        object.__setattr__(self, "digest", found)
+
+    def prepare(self, task: TaskView, seed: int) -> Flow[tuple[Any, ...]]:
+        """The result of the file's `prepare`, where it has one. Raises RecipeError for a file that does not fit."""
+        make = self._function("prepare", 2)
+        if make is None:
+            yield from ()
+            return ()
+        return ((yield from make(task, seed)),)
+
+    def ask(self, question: Question, task: TaskView, prepared: tuple[Any, ...]) -> Flow[Answer]:
+        """The file's `ask`."""
+        ask = self._function("ask", 2 + len(prepared))
+        if ask is None:
+            raise RecipeError(f"custom:path={self.path} has no function ask(question, task)")
+        answer = yield from ask(question, task, *prepared)
+        if not isinstance(answer, Answer):
+            raise RecipeError(f"custom:path={self.path}: ask returned {answer!r}, not an Answer")
+        return answer
+
+    def teach(self, example: Example, task: TaskView, prepared: tuple[Any, ...]) -> list[Lesson]:
+        """The file's `teach`. Raises RecipeError where it has none."""
+        teach = self._function("teach", 2 + len(prepared))
+        if teach is None:
+            raise RecipeError(f"custom:path={self.path} has no function teach(example, task) to follow a method with")
+        return list(teach(example, task, *prepared))
+
+    def _function(self, name: str, arguments: int) -> Callable[..., Any] | None:
+        if not self.path:
+            raise RecipeError("custom needs a file: custom:path=FILE")
+        found = _loaded(self.path, str(self.digest)).get(name)
+        if found is not None and len(inspect.signature(found).parameters) != arguments:
+            raise RecipeError(f"custom:path={self.path}: {name} should take {arguments} arguments")
+        return found
+
+
+_FILES: dict[tuple[str, str], dict[str, Any]] = {}
+
+
+def _loaded(path: str, digest: str) -> dict[str, Any]:
+    if (path, digest) not in _FILES:
+        try:
+            _FILES[path, digest] = runpy.run_path(str(Path(path).expanduser()))
+        except Exception as error:  # the file may do anything
+            raise RecipeError(f"custom:path={path} cannot be loaded: {type(error).__name__}: {error}") from error
+    return _FILES[path, digest]

@@ -1,0 +1,82 @@
+"""What the strategies that write before they answer share: how a question is put, and how its answer is read off."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from opportune.strategies import wording
+from opportune.strategies.extracting import Extract, cue, extract, shape_of
+from opportune.types import Answer, Example, Flow, Message, Prompt, Question, TaskView
+
+STOP = ("\nQuestion:",)  # a model that has answered and goes on invents the next question
+CLOSING_TOKENS = 32  # for an answer that only remains to be said
+
+
+def head(task: TaskView, instruction: str | None) -> list[Message]:
+    """The instruction, and the closed set of answers: what writes its answer must have seen them."""
+    message = wording.system(task, instruction)
+    text = message.content if message else ""
+    if task.choices is not None and wording.LABELS not in (instruction or task.instruction):
+        text = f"{text}\nThe answer is one of: {', '.join(task.choices)}.".strip()
+    return [Message("system", text)] if text else []
+
+
+def question(asked: Question, task: TaskView, *, shot: bool = False, context: str = "") -> Message:
+    """The question to be thought about, after what is already known of it."""
+    own = asked.choices if asked.choices != task.choices else None
+    after = f"\nChoices:\n{wording.listed(own)}\nAnswer:" if own else "\nAnswer:"
+    return wording.marked(f"{context}Question: ", asked.input.strip(), after, shot=shot)
+
+
+def solution(example: Example) -> str:
+    """A worked answer as a demonstration gives it, ended as it will be looked for."""
+    return f"{(example.rationale or '').strip()} The answer is {example.target}.".strip()
+
+
+def demonstration(example: Example, task: TaskView) -> tuple[Message, Message]:
+    """A question and its worked answer."""
+    asked = question(wording.ask_of(example), task, shot=True)
+    return asked, Message("assistant", solution(example), shot=True)
+
+
+def read(text: str, asked: Question, task: TaskView, how: Extract, *, worded: bool = True) -> Answer:
+    """The answer in a written text; with `worded`, free text counts only after the words that announce it."""
+    shape, choices = shape_of(task), wording.choices_of(asked, task)
+    return Answer(extract(text, how, shape=shape, choices=choices, needs_marker=worded), text)
+
+
+def said_by_model(text: str, otherwise: str = "") -> Message:
+    """What the model wrote in an earlier call; where the context runs short its middle may go."""
+    kept = text.strip() or otherwise
+    return Message("assistant", kept, cut=(0, len(kept)))
+
+
+def conclude(prompt: Prompt, said: str, asked: Question, task: TaskView, how: Extract) -> Flow[Answer]:
+    """One more call that brings a text to its answer (Kojima et al. 2022): the likeliest choice after it, or a few
+    words."""
+    from opportune.strategies import choosing
+
+    closing = cue(shape_of(task))
+    beginning = replace(said_by_model(said), content=f"{said.strip()}\n{closing}".strip())
+    messages = (
+        (*prompt.messages[:-1], beginning)
+        if prompt.messages[-1].role == "assistant"
+        else (
+            *prompt.messages,
+            beginning,
+        )
+    )
+    final = replace(
+        prompt,
+        messages=messages,
+        choices=wording.choices_of(asked, task),
+        max_tokens=CLOSING_TOKENS,
+        stop=("\n",),
+    )
+    completions = yield [final]
+    if final.choices is not None:
+        found = choosing.answer(final, completions[0])
+        return replace(found, raw=f"{beginning.content} {found.raw}")
+    text = completions[0].texts[0]
+    found = read(f"The answer is {text}", asked, task, how)
+    return replace(found, raw=f"{beginning.content}{text}")

@@ -1,0 +1,89 @@
+"""Values written within free text: numbers, JSON objects, words at their boundaries.
+
+Tasks ask whether a target is a number, strategies read answers out of what a model wrote, metrics compare the two: all
+of them by these rules, so that what one finds the other recognises.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import Any
+
+# A sign only where no word or number ends before it ("3-5" holds 3 and 5); commas only between groups of three digits.
+_NUMBER = re.compile(
+    r"(?:(?<![\w.)])[-−+])?[$€£]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII
+)
+_ONLY_A_NUMBER = re.compile(r"[-−+]?[$€£]?(\d+|\d{1,3}(,\d{3})+)?(\.\d+)?\s*%?")
+_MOST_DIGITS = 30  # a power of ten beyond is not written out
+
+
+def numbers(text: str) -> list[str]:
+    """All numbers of a text, in its order, each in its plainest form: 1,000.50 and $1000.5 are both 1000.5.
+
+    Signs of currency are dropped, 2e5 is written out, zeros at the end of a fraction go.
+    """
+    return [_plainest(found) for found in _NUMBER.findall(text)]
+
+
+def last_number(text: str) -> float | None:
+    """The last number in a text, None when there is none."""
+    found = numbers(text)
+    return float(found[-1]) if found else None
+
+
+def is_number(text: str) -> bool:
+    """Whether the whole text is one number, perhaps with a sign of currency or percent."""
+    return any(character.isdigit() for character in text) and _ONLY_A_NUMBER.fullmatch(text) is not None
+
+
+def first_object(text: str) -> dict[str, Any] | None:
+    """The first JSON object that stands whole in a text, whatever is around it; None when there is none."""
+    decoder, place = json.JSONDecoder(), text.find("{")
+    while place >= 0:
+        try:
+            found: dict[str, Any] = decoder.raw_decode(text, place)[0]
+            return found
+        except (ValueError, RecursionError):
+            place = text.find("{", place + 1)
+    return None
+
+
+def field_of(value: Any, path: str) -> Any:
+    """What stands at a path such as "address.city"; None where nothing does."""
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def compact(value: Any) -> str:
+    """A JSON-like value as one line of JSON without spaces; what JSON does not know (a date) as text."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def bounded(text: str, pattern: str | None = None) -> str:
+    """A regular expression for a text as words of their own: not within a longer word, nor "3" within "3.5".
+
+    `pattern` is what stands for the text where that is not the text itself.
+    """
+    before = after = ""
+    if re.match(r"\w", text):
+        before = r"(?<!\w)(?<!\d[.,])" if text[0].isdigit() else r"(?<!\w)"
+    if re.search(r"\w\Z", text):
+        after = r"(?!\w|[.,]\d)" if text[-1].isdigit() else r"(?!\w|['’](?!s\b)\w)"  # "can't" does not say "can"
+    return before + (re.escape(text) if pattern is None else pattern) + after
+
+
+def _plainest(found: str) -> str:
+    written = re.sub(r"[$€£,+]", "", found).replace("−", "-")
+    try:
+        value = Decimal(written)
+    except ArithmeticError:  # an exponent beyond all bounds
+        return written
+    if not value:
+        return "0"
+    if abs(value.adjusted()) > _MOST_DIGITS:
+        return str(value)
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
