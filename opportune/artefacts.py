@@ -26,7 +26,7 @@ from opportune.training.loop import Evaluation, Settings, Step, total_steps, tra
 from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
 from opportune.training.rates import Choice, choose_rate, overhead
-from opportune.types import Example, Method, Metric, Outcome, Progress, Task, digest
+from opportune.types import Example, Graded, Method, Metric, Outcome, Progress, Task, digest
 
 # Enough to rank rates and epochs; more of dev would cost more than the training.
 RATE_EXAMPLES, EPOCH_EXAMPLES = 32, 256
@@ -99,14 +99,15 @@ class School:
         """The dev examples that epochs are chosen on; rates are on the first of them."""
         return self.task.dev[:EPOCH_EXAMPLES]
 
-    def ask_dev(self, model: Local) -> tuple[float, float | None]:
-        """The task's metric on dev, asked by the strategy itself; and the loss, where the answers' scores tell it: the
-        mean negative log-probability of the right choice, in nats."""
+    def ask_dev(self, model: Local) -> tuple[float | None, float | None]:
+        """The task's metric on dev, asked by the strategy itself (None where a model grades); and the loss, where the
+        answers' scores tell it: the mean negative log-probability of the right choice, in nats."""
         view, dev = self.task.view(), self.dev()
         outcomes = evaluate.evaluate(self.arm.strategy, view, self.prepared, dev, model, self.metric, NoJournal())
         losses = [_loss_of(outcome) for outcome in outcomes]
         known = [loss for loss in losses if loss is not None]
-        score = self.metric.figure([o.answer.text if o.answer else None for o in outcomes], dev)
+        answers = [outcome.answer.text if outcome.answer else None for outcome in outcomes]
+        score = None if isinstance(self.metric, Graded) else self.metric.figure(answers, dev)
         return score, sum(known) / len(known) if len(known) == len(losses) else None
 
 
@@ -251,7 +252,8 @@ class _Course:
         score, loss = self.school.ask_dev(self.model.with_network(self.network))
         if loss is None:
             loss = lesson_loss(self.network, self.dev)
-        return {"loss": loss, "score": score, "seconds": time.perf_counter() - began}
+        figures = {"loss": loss, "seconds": time.perf_counter() - began}
+        return figures if score is None else figures | {"score": score}
 
 
 def _loss_of(outcome: Outcome) -> float | None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from opportune import metrics, options, scoring
+from opportune import metrics, scoring
 from opportune.cost import Amount
+from opportune.metrics import short_name
 from opportune.recommend import mark_frontier, price, price_unit, recommend
 from opportune.records import ArmRecord, ArmStatus, ExampleRecord, Latency, OutcomeRecord, RunRecord
 from opportune.rows import (
@@ -64,7 +65,7 @@ class _Arm:
 def of_run(store: Store, run: str) -> Comparison:
     """The comparison of a stored run, as far as it has come."""
     record = store.run(run)
-    metric: Metric = options.load(metrics.TABLE[record.config["task"]["metric"]])()
+    metric = metrics.metric_named(record.config["task"]["metric"])
     found = build(record, store.arms(record.id), store.examples(record.id), store.outcomes(record.id), metric)
     page = store.folder / record.id / "report.html"
     return replace(found, report=str(page)) if page.exists() else found
@@ -93,7 +94,7 @@ def build(
     place = _reference(arms, rows, unit)
     rows = mark_frontier(_versus(arms, rows, place), unit)
     reference = None if place is None else rows[place]
-    advice = recommend(rows, reference, config["tolerance"], unit, config["task"]["metric"])
+    advice = recommend(rows, reference, config["tolerance"], unit, short_name(config["task"]["metric"]))
     return Comparison(
         run=run.id,
         created=run.created,

@@ -16,7 +16,7 @@ from opportune import recipe as recipes_
 from opportune.arm import ArmRunner, Stage
 from opportune.errors import OpportuneError, RecipeError, StoreError
 from opportune.estimate import predict
-from opportune.metrics import metric_named
+from opportune.metrics import metric_named, resolved_name
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
@@ -69,6 +69,7 @@ class Settings:
 def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: str = "") -> RunRecord:
     """Run every arm that is not done yet; returns the run. Raises UsageError before anything is measured."""
     metric = metric_named(task.metric)
+    task = replace(task, metric=resolved_name(metric))  # with what the metric reads from files
     pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code)
     arms = _arms(task, settings)
     _check(arms, task)

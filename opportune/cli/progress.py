@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from opportune.arm import Stage
+from opportune.metrics import short_name
 from opportune.records import ArmRecord, RunRecord
 from opportune.report.numbers import duration
 from opportune.types import Task
@@ -48,7 +49,7 @@ class LiveView:
         labels = f", {len(task.choices)} labels" if task.choices else ""
         self._say(
             f"[bold]{task.name}[/]: {len(task.train)} train, {len(task.dev)} dev, {len(task.test)} test{labels}, "
-            f"{task.metric}"
+            f"{short_name(task.metric)}"
         )
         for note in task.notes:
             self._say(f"  {note}", markup=False)

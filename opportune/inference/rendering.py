@@ -59,15 +59,15 @@ class Renderer:
         return has_template if format == "auto" else format == "chat"
 
     def render(self, prompt: Prompt) -> Rendered:
-        """The text of a prompt. Plain: the system text and an empty line, each pair as `user assistant` and an empty
-        line, and the last user message (or the beginning of its answer) at the end."""
+        """The text of a prompt. Plain: the system text and the separator, each pair as `user assistant` and the
+        separator, and the last user message (or the beginning of its answer) at the end."""
         if not prompt.messages:
             raise ModelError("a prompt has no messages; it needs at least one")
         beginning = prompt.messages[-1].role == "assistant"
         if self.is_chat(prompt.format):
             text = self._chat(_turns(prompt.messages))
             return Rendered(text, _gap(text) if beginning else "", True)
-        text = _plain(prompt.messages)
+        text = _plain(prompt.messages, prompt.separator)
         return Rendered(text, _gap(text), False)
 
     def stops(self, prompt: Prompt) -> tuple[str, ...]:
@@ -151,12 +151,12 @@ def _is_bland(content: str) -> bool:
     return bool(content) and content == content.strip() and "<" not in content
 
 
-def _plain(messages: Sequence[Message]) -> str:
+def _plain(messages: Sequence[Message], separator: str) -> str:
     parts: list[str] = []
     for i, message in enumerate(messages):
         asked = parts.pop() if message.role == "assistant" and i and messages[i - 1].role == "user" else ""
         open_ended = i == len(messages) - 1 or (message.role == "user" and messages[i + 1].role == "assistant")
-        parts.append(joined(asked, message.content) + ("" if open_ended else "\n\n"))
+        parts.append(joined(asked, message.content) + ("" if open_ended else separator))
     return "".join(parts)
 
 

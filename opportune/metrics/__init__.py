@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeGuard, cast
+from typing import cast
 
 from opportune.errors import RecipeError
 from opportune.options import build, resolved
 from opportune.spec import Part, parse
-from opportune.types import Example, Flow, Metric
+from opportune.types import Metric
 
 TABLE: dict[str, str] = {
     "accuracy": "opportune.metrics.accuracy:Accuracy",
@@ -25,19 +25,6 @@ TABLE: dict[str, str] = {
 }
 
 
-class Graded(Metric, Protocol):
-    """A metric that does not score by itself: a model gives the scores, by prompts made here."""
-
-    @property
-    def model(self) -> str:
-        """The model that grades."""
-        ...
-
-    def grade(self, answer: str, example: Example) -> Flow[float | None]:
-        """Ask for the score of one answer, 0 to 1; None where none could be read."""
-        ...
-
-
 def metric_named(name: str) -> Metric:
     """The metric that a name says, perhaps with options as in a recipe: `json-fields:fields=[total,date]`.
 
@@ -45,6 +32,11 @@ def metric_named(name: str) -> Metric:
     """
     part = _part(name)
     return cast(Metric, build(part, TABLE[part.name]))
+
+
+def short_name(name: str) -> str:
+    """The name without its options."""
+    return name.partition(":")[0].strip()
 
 
 def resolved_name(metric: Metric) -> str:
@@ -57,13 +49,8 @@ def resolved_name(metric: Metric) -> str:
     return str(resolved(Part(name), metric))
 
 
-def is_graded(metric: Metric) -> TypeGuard[Graded]:
-    """Whether a model has to give the scores."""
-    return hasattr(metric, "grade")
-
-
 def _part(name: str) -> Part:
-    plain = name.partition(":")[0].strip()
+    plain = short_name(name)
     if plain not in TABLE:
         raise RecipeError(f"unknown metric {plain!r}; known are {', '.join(TABLE)}")
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from opportune.metrics import short_name
 from opportune.recommend import price
 from opportune.records import CurvePoint
 from opportune.report import numbers, plots, scatter
@@ -74,7 +75,7 @@ def quality_against_cost(comparison: Comparison) -> Figure | None:
 
     def draw(width: int, height: int) -> Chart:
         return scatter.quality_against_cost(
-            shown, comparison.task["metric"], comparison.unit, width=width, height=height
+            shown, short_name(comparison.task["metric"]), comparison.unit, width=width, height=height
         )
 
     write: Callable[[float], str] = numbers.duration if comparison.unit == "seconds" else numbers.money
@@ -150,7 +151,7 @@ def learning_curves(comparison: Comparison, arms: dict[ArmKey, str], stored: Ite
     for key, name in arms.items():
         curves = _curves(by_arm.get(key, ()))
         if any(curve.train_loss or curve.dev_loss for curve in curves):
-            chart = plots.learning_curves(curves, comparison.task["metric"])
+            chart = plots.learning_curves(curves, short_name(comparison.task["metric"]))
             found.append(Figure(name, "", plots.svg(chart, f"Learning curves of {name}")))
     return found
 

@@ -13,9 +13,12 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from opportune.metrics import short_name
+from opportune.records import Facts
 from opportune.report import numbers
 from opportune.report.rendering import render
 from opportune.rows import Comparison, Row
+from opportune.spec import parse
 
 RECOMMENDED, REFERENCE = "★", "◆"
 _RECIPE_WIDTH = 22  # a longer recipe goes on in the next line of its cell
@@ -104,11 +107,31 @@ def notes(row: Row) -> list[str]:
     if row.rate_at_edge:
         rates = sorted({numbers.rate(s.facts.rate) for s in row.seeds if s.facts.rate_at_edge})
         found.append(f"the best learning rate, {', '.join(rates)}, is an end of its grid: a better one may lie outside")
+    if row.seeds:
+        found += _facts(row.seeds[0].facts)
     if row.shots_dropped:
         found.append(f"{row.shots_dropped:,} shots dropped so that prompts fit the context")
     if row.tokens_cut:
         found.append(f"{row.tokens_cut:,} tokens cut from the middle of inputs that were too long for the context")
     return found
+
+
+def _facts(facts: Facts) -> list[str]:
+    """What preparing and asking found, of the first seed."""
+    found = list(facts.notes)
+    if facts.chosen:
+        tried = ", ".join(f"{_differing(part, facts)} ({numbers.score(s)})" for part, s in facts.searched.items())
+        found.append(f"dev chose {_differing(facts.chosen, facts)} of {tried}")
+    if facts.agreement is not None:
+        found.append(f"{facts.agreement:.0%} of the samples agree with the answer they vote for, on average")
+    return found
+
+
+def _differing(part: str, facts: Facts) -> str:
+    """The options of a candidate in which the candidates differ."""
+    every = [parse(candidate).parts[-1].options for candidate in facts.searched]
+    mine = parse(part).parts[-1].options
+    return " ".join(f"{name}={value}" for name, value in mine.items() if any(o[name] != value for o in every))
 
 
 def footnotes(comparison: Comparison) -> list[tuple[str, str]]:
@@ -118,8 +141,9 @@ def footnotes(comparison: Comparison) -> list[tuple[str, str]]:
 
 def explanation(comparison: Comparison) -> str:
     """One sentence on how the figures are to be read."""
+    metric = short_name(comparison.task["metric"])
     return (
-        f"Score: {comparison.task['metric']} on the sealed test split, each arm scored once, 95 % intervals. "
+        f"Score: {metric} on the sealed test split, each arm scored once, 95 % intervals. "
         "Difference: to the reference, the leader on dev, on the same examples; p as it is and after Holm's correction."
     )
 

@@ -31,6 +31,11 @@ def test_plain_text_is_system_pairs_and_the_question():
     assert (rendered.before, rendered.chat) == (" ", False)
 
 
+def test_plain_text_takes_the_separator_asked_for():
+    prompt = Prompt((*HEAD, Message("user", "Text: two\nLabel:")), format="plain", separator="\n###\n")
+    assert Renderer(tokenizer_of()).render(prompt).text == "Sort.\n###\nText: one\nLabel: a\n###\nText: two\nLabel:"
+
+
 def test_plain_text_may_end_with_the_beginning_of_an_answer():
     rendered = plain(*SHOTS, Message("user", "Q: two\nA:"), Message("assistant", "The answer is"))
     assert rendered.text == "Text: one\nLabel: a\n\nQ: two\nA: The answer is"

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from opportune.errors import OpportuneError, RecipeError
-from opportune.metrics import TABLE, is_graded, metric_named, resolved_name
-from opportune.types import Completion, Example
+from opportune.metrics import TABLE, metric_named, resolved_name
+from opportune.types import Completion, Example, Graded
 
 EXAMPLE = Example("id", "Why is the sky blue?", "Rayleigh scattering.")
 NAME = 'rubric:text="5: names the cause. 1: does not.",model="openai:judge"'
@@ -109,7 +109,7 @@ def test_only_the_rubric_is_graded_and_it_does_not_score_by_itself(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("def score(answer, target, input):\n    return 1\n", encoding="utf-8")
     full = {"rubric": NAME, "python": f"python:path={path}"}
-    assert [name for name in TABLE if is_graded(metric_named(full.get(name, name)))] == ["rubric"]
+    assert [name for name in TABLE if isinstance(metric_named(full.get(name, name)), Graded)] == ["rubric"]
     metric = metric_named(NAME)
     for attempt in (lambda: metric.score("x", EXAMPLE), lambda: metric.figure(["x"], [EXAMPLE])):
         with pytest.raises(OpportuneError, match="grade"):

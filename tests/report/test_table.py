@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from opportune.comparison import of_run
+from opportune.records import Facts
 from opportune.report.table import columns, html, markdown, print_table
 from opportune.rows import Comparison
 from opportune.store import Store
@@ -92,3 +93,18 @@ def test_an_unfinished_run_has_a_table(store: Store) -> None:
     text = printed(found, 100)
     assert "zero-shot: not finished: 5 test examples so far" in text
     assert "pending" in text
+
+
+def test_what_dev_chose_and_how_far_samples_agree_is_a_footnote(comparison: Comparison) -> None:
+    facts = Facts(
+        chosen="k-shot:k=16,pick=balanced",
+        searched={"k-shot:k=2,pick=balanced": 0.25, "k-shot:k=16,pick=balanced": 0.5},
+        agreement=0.625,
+        notes=("3 of 4 demonstrations written by the model",),
+    )
+    first = comparison.rows[0]
+    row = replace(first, seeds=(replace(first.seeds[0], facts=facts), *first.seeds[1:]))
+    found = markdown(replace(comparison, rows=(row, *comparison.rows[1:])))
+    assert "dev chose k=16 of k=2 (0.25), k=16 (0.50)" in found
+    assert "62% of the samples agree" in found
+    assert "3 of 4 demonstrations" in found

@@ -1,0 +1,252 @@
+"""One call to a server until it is answered or given up: retries, time limits, caps, and what the server's errors mean.
+
+A refusal for being too busy (429, 503) holds all calls (`pacing`); what goes wrong by chance (5xx, timeouts, broken
+connections and bodies) is tried again after a random time that doubles; a wrong key or name is a ModelError at once.
+Keys never leave this file: not in errors, not in logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from opportune.errors import ModelError
+from opportune.models.budget import Budget, Spend
+from opportune.models.endpoint_wire import PATHS, Broken, Request, alike, estimated_tokens, usage_of
+from opportune.models.pacing import Gate
+from opportune.models.prices import Price
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+T = TypeVar("T")
+OPENAI = "https://api.openai.com/v1"
+_BUSY = (429, 503)
+_BY_CHANCE = (408, 409, 425, 500, 502, 504, 520, 522, 524, 529)
+_LONGEST_BACKOFF = 20.0
+_MARGIN = 4 / 3  # by which a prompt's tokens may exceed the estimate when the worst case is set aside
+
+
+class Failed(Exception):
+    """The call is over without an answer."""
+
+
+class Refused(Failed):
+    """The server will not answer this request, whenever it is sent."""
+
+    def __init__(self, status: int, message: str, kind: str | None, parameter: str | None, details: Any) -> None:
+        super().__init__(f"the server refused the request ({status}): {message}")
+        self.status, self.message, self.kind, self.parameter, self.details = status, message, kind, parameter, details
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a call may take, and how often it is tried again."""
+
+    timeout: float = 60.0  # seconds of one try
+    total: float = 300.0  # of all tries together, waiting included
+    retries: int = 8  # after failures by chance; being told to wait is bounded by `total` alone
+    backoff: float = 0.5  # seconds, at most, before the first retry; doubled each time
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the tries of one prompt have used together."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0  # on the wire, without the waiting for one's turn
+
+
+class Caller:
+    """Makes the calls to one server and model, all of them through one gate."""
+
+    def __init__(self, base_url: str, name: str, patience: Patience, budget: Budget, price: Price | None) -> None:
+        self.base_url, self.name, self.patience, self.budget, self.price = base_url, name, patience, budget, price
+        self.gate = Gate()
+        self._names: list[str] = []  # what the server has called the model; settled when two agree or one is ours
+
+    async def ask(self, request: Request, read: Callable[[Any], T], tally: Tally, *, retries: int | None = None) -> T:
+        """What `read` makes of the reply; a reply that it finds Broken is asked for again.
+
+        Raises Failed (Refused where asking again is useless), CapReached, ModelError for a wrong key or model.
+        """
+        chances = self.patience.retries if retries is None else retries
+        began, tries, reason = time.monotonic(), 0, ""
+        while True:
+            left = began + self.patience.total - time.monotonic() if tries else self.patience.total
+            if chances < 0 or left <= 0 or self.gate.pace.hold(time.monotonic()) > left:
+                reason = reason or f"the server asks for longer to wait than the {self.patience.total:g} s of a call"
+                raise Failed(f"{reason}; given up after {tries} tries in {time.monotonic() - began:.0f} s")
+            try:
+                async with asyncio.timeout(left if tries else None):
+                    start = await self.gate.enter(again=tries > 0)
+            except TimeoutError:
+                continue
+            began = began if tries else start
+            tries += 1
+            try:
+                return await self._try(request, read, tally, start)
+            except _Again as again:
+                reason = str(again)
+                chances -= not again.busy
+                if chances >= 0 and not again.busy:
+                    most = min(_LONGEST_BACKOFF, self.patience.backoff * 2 ** (tries - 1))
+                    await asyncio.sleep(random.uniform(0, most))
+
+    async def _try(self, request: Request, read: Callable[[Any], T], tally: Tally, start: float) -> T:
+        worst = self.spend(request.tokens_in * _MARGIN, request.most)
+        used, sent, pace = worst, time.monotonic(), self.gate.pace
+        try:
+            await self.budget.reserve(worst)
+        except BaseException:
+            self.gate.leave()
+            raise
+        try:
+            answer, used = await self._send(request, start, tally)
+            result = self._read(answer, read)
+            pace.answered(self.gate.running)
+            return result
+        except Broken as broken:
+            raise _Again(str(broken)) from None
+        except _Again as again:
+            used = worst if again.perhaps_billed else Spend()
+            raise
+        except (Failed, ModelError):
+            used = Spend()
+            raise
+        finally:
+            tally.seconds += time.monotonic() - sent
+            self.budget.settle(worst, used)
+            self.gate.leave()
+
+    def _read(self, answer: Any, read: Callable[[Any], T]) -> T:
+        result = read(answer)
+        self._check_name(answer.get("model"))
+        return result
+
+    async def _send(self, request: Request, start: float, tally: Tally) -> tuple[Any, Spend]:
+        """The reply as JSON and what it cost."""
+        import httpx2
+        import openai
+
+        pace = self.gate.pace
+        try:
+            async with asyncio.timeout(self.patience.timeout):
+                response = await self.client.post(PATHS[request.api], cast_to=httpx2.Response, body=request.body)
+            answer = response.json()
+        except (TimeoutError, openai.APITimeoutError):
+            pace.troubled(time.monotonic(), start)
+            raise _Again(f"no answer within {self.patience.timeout:g} s", perhaps_billed=True) from None
+        except openai.APIStatusError as error:
+            self._explain(error, start)
+        except openai.APIConnectionError as error:
+            unsent = isinstance(error.__cause__, httpx2.ConnectError)
+            if unsent:
+                pace.troubled(time.monotonic(), start)
+            reason = f"{self.base_url} cannot be reached" if unsent else "the connection broke"
+            cause = self.redacted(str(error.__cause__ or error)).strip()
+            raise _Again(f"{reason}: {cause}" if cause else reason, perhaps_billed=not unsent) from None
+        except ValueError:
+            raise _Again("a reply that is no JSON", perhaps_billed=True) from None
+        counted = usage_of(answer)
+        if counted is None:  # then by our own estimate, from the text that was sent and the one that came
+            counted = request.tokens_in, estimated_tokens(_written(answer))
+        tally.tokens_in += counted[0]
+        tally.tokens_out += counted[1]
+        return answer, self.spend(*counted)
+
+    def _explain(self, error: APIStatusError, start: float) -> NoReturn:
+        """Raise what an error status means."""
+        status, now = error.status_code, time.monotonic()
+        details = error.body.get("error", error.body) if isinstance(error.body, dict) else error.body
+        told = details.get("message") if isinstance(details, dict) else details
+        message = " ".join(self.redacted(str(told or "")).split())[:300] or "without a reason"
+        kind = next((details[k] for k in ("code", "type") if isinstance(details, dict) and details.get(k)), None)
+        if status in (401, 403):
+            raise ModelError(
+                f"{self.base_url} refuses the key ({status}: {message}): set OPENAI_API_KEY to a valid one"
+            )
+        if status == 402 or kind == "insufficient_quota":
+            raise ModelError(f"{self.base_url}: the account has no money or quota left ({status}: {message})")
+        if status in _BUSY:
+            self.gate.pace.refused(now, start, retry_after(error.response.headers))
+            raise _Again(f"the server is too busy ({status}: {message})", busy=True)
+        if status in _BY_CHANCE or status >= 500:
+            raise _Again(f"the server failed ({status}: {message})")
+        if isinstance(details, dict) and isinstance(details.get("type"), str) and "context" in details["type"]:
+            kind = details["type"]
+        parameter = details.get("param") if isinstance(details, dict) else None
+        raise Refused(status, message, kind and str(kind), parameter, details)
+
+    def _check_name(self, name: Any) -> None:
+        """Raises Broken for a reply of another model. Servers have names of their own for what we call otherwise: one is
+        believed when the first two replies give it."""
+        if not isinstance(name, str) or not name or name in self._names[1:]:
+            return
+        if alike(self.name, name):
+            self._names = self._names or [self.name, name]
+            return
+        if len(self._names) < 2:
+            agree = name in self._names
+            self._names = [name, name] if agree else [name]
+            if agree:
+                return
+        raise Broken(f"a reply of another model ({name[:80]!r})")
+
+    def spend(self, tokens_in: float, tokens_out: float) -> Spend:
+        """So many tokens and what they cost."""
+        dollars = self.price.dollars(tokens_in, tokens_out) if self.price else 0.0
+        return Spend(round(tokens_in + tokens_out), dollars)
+
+    def redacted(self, text: str) -> str:
+        """A server's words without any key that they quote."""
+        key = os.environ.get("OPENAI_API_KEY")
+        return re.sub(r"sk-[\w*.-]+", "sk-...", text.replace(key, "...") if key else text)
+
+    @cached_property
+    def client(self) -> AsyncOpenAI:
+        """The official client, its own retries off."""
+        from openai import AsyncOpenAI
+
+        key = os.environ.get("OPENAI_API_KEY") or ("none" if self.base_url != OPENAI else None)
+        if key is None:
+            raise ModelError(f"{self.base_url} needs a key: set OPENAI_API_KEY, or name another server with --base-url")
+        return AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=self.patience.timeout)
+
+
+class _Again(Exception):
+    """A try that came to nothing; `busy`: the server asked to wait; `perhaps_billed`: it may have done its work."""
+
+    def __init__(self, reason: str, *, busy: bool = False, perhaps_billed: bool = False) -> None:
+        super().__init__(reason)
+        self.busy, self.perhaps_billed = busy, perhaps_billed
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: in milliseconds, in seconds or as a date."""
+    for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers[name]) * factor)
+        except (KeyError, ValueError):
+            continue
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _written(answer: Any) -> str:
+    """All text in a reply."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    found = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
+    messages = [c["message"].get("content") if isinstance(c.get("message"), dict) else c.get("text") for c in found]
+    return "".join(text for text in messages if isinstance(text, str))
