@@ -5,6 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-for name in ("scoring", "training", "quality", "demo"):
+for name in ("scoring", "training", "quality", "endpoint", "demo"):
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]], check=True)
 subprocess.run([sys.executable, "-m", "benchmarks.table"], check=True)

@@ -33,7 +33,7 @@ def tables(records: list[Record]) -> str:
     for record in records:
         if not record["quick"]:
             by_kind.setdefault(record["name"].split("-")[0], []).append(record)
-    makers = {"scoring": _scoring, "training": _training, "quality": _quality, "demo": _demo}
+    makers = {"scoring": _scoring, "training": _training, "quality": _quality, "endpoint": _endpoint, "demo": _demo}
     parts = [make(by_kind[kind]) for kind, make in makers.items() if kind in by_kind]
     return "\n".join(parts) or "No results yet.\n"
 
@@ -108,6 +108,23 @@ def _quality(records: list[Record]) -> str:
     ]
     names = ["recipe", "accuracy", "95 % interval", "should be near"]
     return _table(f"Quality ({records[0]['work']})", names, rows, records)
+
+
+def _endpoint(records: list[Record]) -> str:
+    rows = [
+        [
+            r["work"],
+            f"{r['seconds']['median']:.2f} s ({r['seconds']['lowest']:.2f} to {r['seconds']['highest']:.2f})",
+            f"{r['limits_own_seconds']:.2f} s",
+            f"**{r['ratio']:.3f}**",
+            _wanted(r),
+            f"{r['refused']['median']:.0f}",
+            str(r["failed"]),
+        ]
+        for r in records
+    ]
+    names = ["work", "wall time", "the limit's own", "ratio", "at most", "calls refused (429)", "failed"]
+    return _table("Endpoint", names, rows, records)
 
 
 def _demo(records: list[Record]) -> str:

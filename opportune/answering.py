@@ -11,6 +11,7 @@ from opportune.artefacts import load_artefact
 from opportune.errors import OpportuneError, RecipeError
 from opportune.evaluate import Journal, NoJournal
 from opportune.journal import StoreJournal
+from opportune.models.endpoint import Endpoint, Remote, is_remote
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.options import build
@@ -74,9 +75,11 @@ def _view(store: Store, run: str, config: RunConfig) -> TaskView:
     return TaskView(task["name"], task["instruction"], task["kind"], labels, train)
 
 
-def _model(arm: ArmRecord, resolved: Recipe, config: RunConfig) -> Local | None:
+def _model(arm: ArmRecord, resolved: Recipe, config: RunConfig) -> Local | Endpoint | None:
     if resolved.model is None:
         return None
+    if is_remote(resolved.model):
+        return _endpoint(arm, resolved.model, config)
     known = next(model for model in config["models"] if model["name"] == arm.model)
     pool = ModelPool(trust=bool(config.get("options", {}).get("trust_remote_code")))
     model = pool.base(ModelRef(known["path"], {"device": known["device"], "dtype": known["dtype"]}))
@@ -88,3 +91,13 @@ def _model(arm: ArmRecord, resolved: Recipe, config: RunConfig) -> Local | None:
         raise RecipeError(f"the trained weights of {arm.recipe!r} are gone from {arm.facts.artefact}; run it again")
     built = [build(part, methods.TABLE[part.name]) for part in resolved.parts[:-1]]
     return load_artefact(Path(arm.facts.artefact), built, model)
+
+
+def _endpoint(arm: ArmRecord, ref: ModelRef, config: RunConfig) -> Endpoint:
+    """The server that the run asked: where the recipe does not name it, `--base-url` or the environment did."""
+    for known in config["models"]:
+        if known["name"] == arm.model:
+            found = Endpoint.of(ref, Remote(base_url=known["path"]))
+            if found.info.digest == known["digest"]:
+                return found
+    raise RecipeError(f"run {arm.run} does not say which server answered as {arm.model}")

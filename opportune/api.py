@@ -44,6 +44,10 @@ def compare(
     trust_remote_code: bool = False,
     tolerance: float = 0.03,
     machine_price: float | None = None,
+    base_url: str | None = None,
+    max_dollars: float | None = None,
+    max_tokens: int | None = None,
+    prices: Path | str | None = None,
     runs: Path | str = RUNS,
     watcher: Watcher | None = None,
     source: str = "",
@@ -51,7 +55,8 @@ def compare(
     """Measure recipes on a task and recommend one; None is the bundled task, no recipes are the ten defaults.
 
     The same call after an interruption goes on where it stopped. Raises UsageError for bad input before anything is
-    measured; an arm that fails later is a row with its reason, never a score.
+    measured; an arm that fails later is a row with its reason, never a score. `max_dollars` and `max_tokens` cap what
+    models behind a server (`openai:NAME`, at `base_url`) may spend; see docs/endpoints.md.
     """
     settings = Settings(
         recipes=tuple(recipes),
@@ -62,6 +67,10 @@ def compare(
         trust_remote_code=trust_remote_code,
         tolerance=tolerance,
         machine_price=machine_price,
+        base_url=base_url,
+        max_dollars=max_dollars,
+        max_tokens=max_tokens,
+        prices=None if prices is None else Path(prices),
         runs=Path(runs),
     )
     with Store.open(settings.runs) as store:
@@ -100,6 +109,9 @@ class _Unwatched:
     """Shows nothing."""
 
     def begin(self, run: RunRecord, arms: Sequence[ArmRecord]) -> None:
+        return None
+
+    def note(self, text: str) -> None:
         return None
 
     def stage(self, arm: ArmRecord, stage: Stage) -> None:

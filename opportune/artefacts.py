@@ -15,34 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from opportune import evaluate
+from opportune.bill import Bill, amount_of_steps, points_of, read_bill, trials_of, tuning_of
 from opportune.cost import Amount, Meter
 from opportune.evaluate import NoJournal
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
-from opportune.records import ArmRecord, CurvePoint, Facts, Trial
+from opportune.records import ArmRecord, CurvePoint, Facts
 from opportune.store import Store
-from opportune.training.loop import Evaluation, Settings, Step, total_steps, train
+from opportune.training.loop import Settings, Step, total_steps, train
 from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
 from opportune.training.rates import Choice, choose_rate, overhead
-from opportune.types import Example, Graded, Method, Metric, Outcome, Progress, Task, digest
+from opportune.types import Example, Graded, Hints, Method, Metric, Outcome, Progress, Task, digest
 
 # Enough to rank rates and epochs; more of dev would cost more than the training.
 RATE_EXAMPLES, EPOCH_EXAMPLES = 32, 256
-
-
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """What an artefact took and came to; stored beside it."""
-
-    tuning: Amount
-    training: Amount
-    rate: float
-    at_edge: bool
-    trials: tuple[Trial, ...]
-    trainable: int
-    points: tuple[tuple[str, int, dict[str, float | None]], ...]  # (trial, step, values) of the learning curves
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +82,15 @@ class School:
         taught = [lesson for e in examples for lesson in self.arm.strategy.teach(e, view, self.prepared)]
         tokens = [model.tokenise_lesson(lesson) for lesson in taught]
         return [TokenLesson(tuple(ids), start) for ids, start in tokens]
+
+    def hints(self, model: Local) -> Hints:
+        """The task's instruction and labels in tokens."""
+
+        def tokens(text: str) -> tuple[int, ...]:
+            return tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+        labels = [token for label in self.task.choices or () for token in tokens(f" {label}")]
+        return Hints(tokens(self.task.instruction), tuple(labels))
 
     def dev(self) -> tuple[Example, ...]:
         """The dev examples that epochs are chosen on; rates are on the first of them."""
@@ -149,7 +146,7 @@ def _key(school: School, model: Local, lessons: Sequence[TokenLesson], dev: Sequ
 
 
 def _loaded(folder: Path, key: str, methods: Sequence[Method], model: Local) -> Trained:
-    bills = tuple(_read_bill(value) for value in json.loads((folder / "artefact.json").read_text()))
+    bills = tuple(read_bill(value) for value in json.loads((folder / "artefact.json").read_text()))
     return Trained(load_artefact(folder, methods, model), key, folder, bills)
 
 
@@ -159,7 +156,10 @@ def _trained(
     work, made, network, bills = folder.with_suffix(".work"), folder.with_suffix(".part"), model.network, list[Bill]()
     shutil.rmtree(made, ignore_errors=True)
     for place, method in enumerate(school.arm.methods):
-        network = method.attach(network, school.item.seed)
+        network = method.attach(network, school.item.seed, school.hints(model))
+        if getattr(network, "virtual_tokens", 0):  # every prompt begins with them
+            steered = model.with_network(network)
+            lessons, dev = school.lessons(steered, school.task.train), school.lessons(steered, school.dev())
         course = _Course(school, model, network, method, lessons, dev, work / str(place))
         bills.append(course.run())
         (made / str(place)).mkdir(parents=True)
@@ -207,13 +207,13 @@ class _Course:
                 self._watch("training"),
             )
         return Bill(
-            tuning=_tuning(choice, tuning_meter.amount),
-            training=replace(_amount(done.steps, done.evaluations), peak_bytes=meter.amount.peak_bytes),
+            tuning=tuning_of(choice, tuning_meter.amount),
+            training=replace(amount_of_steps(done.steps, done.evaluations), peak_bytes=meter.amount.peak_bytes),
             rate=settings.rate,
             at_edge=choice.at_edge if choice else False,
-            trials=_trials(choice),
+            trials=trials_of(choice),
             trainable=sum(weight.numel() for weight in self.network.parameters() if weight.requires_grad),
-            points=_points(choice, done.steps, done.evaluations),
+            points=points_of(choice, done.steps, done.evaluations),
         )
 
     def _chosen(self) -> Choice | None:
@@ -263,58 +263,3 @@ def _loss_of(outcome: Outcome) -> float | None:
     if not last or last[0].scores is None or target not in (asked[0].choices or ()):
         return None
     return -last[0].scores[(asked[0].choices or ()).index(target)]
-
-
-def _amount(steps: Sequence[Step], evaluations: Sequence[Evaluation] = ()) -> Amount:
-    evaluated = sum(evaluation.figures.get("seconds", 0.0) for evaluation in evaluations)
-    return Amount(
-        seconds=sum(step.seconds for step in steps) + evaluated,
-        tokens_in=sum(step.tokens for step in steps),
-        flops=sum(step.flops for step in steps),
-    )
-
-
-def _tuning(choice: Choice | None, metered: Amount) -> Amount:
-    """The probes of the rates not chosen, and the evaluations of all; the chosen probe belongs to the training."""
-    if choice is None:
-        return Amount()
-    others = [step for trial in choice.trials if trial.rate != choice.rate for step in trial.steps]
-    looks = [Evaluation(0, trial.figures) for trial in choice.trials]
-    return replace(_amount(others, looks), peak_bytes=metered.peak_bytes)
-
-
-def _trials(choice: Choice | None) -> tuple[Trial, ...]:
-    if choice is None:
-        return ()
-    return tuple(
-        Trial(
-            rate=trial.rate,
-            dev_score=None,
-            dev_loss=trial.figures.get("loss"),
-            steps=len(trial.steps),
-            stopped=trial.rate != choice.rate,
-        )
-        for trial in choice.trials
-    )
-
-
-def _points(
-    choice: Choice | None, steps: Sequence[Step], evaluations: Sequence[Evaluation]
-) -> tuple[tuple[str, int, dict[str, float | None]], ...]:
-    """Learning curves: the chosen training as "final", the probes of the other rates by their rate."""
-    curves = {"final": tuple(steps)}
-    if choice:
-        curves |= {f"rate={t.rate:g}": t.steps for t in choice.trials if t.rate != choice.rate}
-    values: dict[tuple[str, int], dict[str, float | None]] = {
-        (name, step.step): {"loss": step.loss, "rate": step.rate} for name, curve in curves.items() for step in curve
-    }
-    for evaluation in evaluations:
-        point = values.setdefault(("final", evaluation.step), {})
-        point |= {"dev_loss": evaluation.figures["loss"], "dev_score": evaluation.figures.get("score")}
-    return tuple((name, step, value) for (name, step), value in values.items())
-
-
-def _read_bill(value: dict[str, Any]) -> Bill:
-    amounts = {name: Amount(**value[name]) for name in ("tuning", "training")}
-    trials = tuple(Trial(**trial) for trial in value["trials"])
-    return Bill(**value | amounts | {"trials": trials, "points": tuple(map(tuple, value["points"]))})

@@ -18,6 +18,7 @@ from opportune.evaluate import NoJournal
 from opportune.inference.flops import Shape, backward_flops, forward_flops, shape_of
 from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item
+from opportune.models.endpoint import Endpoint
 from opportune.models.local import Local
 from opportune.recipe import Arm
 from opportune.training.loop import Settings, total_steps
@@ -50,8 +51,53 @@ class _Blank:
             yield index, Completion("", ("",) * prompt.samples, scores)
 
 
-def predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
+@dataclass(slots=True)
+class _BlankEndpoint:
+    """The same for a model behind a server, which is not asked; tokens are counted as about a fourth of the bytes."""
+
+    model: Endpoint
+    used: Amount = field(default_factory=Amount)
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.model.info
+
+    def complete(self, prompts: Sequence[Prompt], known: Mapping[int, Completion]) -> Iterator[tuple[int, Completion]]:
+        for index, prompt in enumerate(prompts):
+            tokens_in, tokens_out = self.model.expected(prompt)
+            self.used += Amount(tokens_in=tokens_in, tokens_out=tokens_out, calls=1)
+            scores = None if prompt.choices is None else (0.0,) * len(prompt.choices)
+            yield index, Completion("", ("",) * prompt.samples, scores)
+
+
+def predict(arm: Arm, task: Task, model: Local | Endpoint, seed: int) -> Cost:
     """The predicted bill of an arm that asks a model. Raises RecipeError as the arm itself would."""
+    return _predict_remote(arm, task, model, seed) if isinstance(model, Endpoint) else _predict(arm, task, model, seed)
+
+
+def _predict_remote(arm: Arm, task: Task, model: Endpoint, seed: int) -> Cost:
+    """Tokens, calls and dollars; how long a server takes nobody can tell."""
+    view, preparing = task.view(), _BlankEndpoint(model)
+    prepared = evaluate.prepare(arm.strategy, view, seed, preparing, NoJournal())
+
+    def asked(examples: Sequence[Example]) -> Amount:
+        sample, counted = examples[:SAMPLE], _BlankEndpoint(model)
+        flows = {e.id: arm.strategy.ask(Question(e.input, e.choices), view, prepared) for e in sample}
+        evaluate.converse(flows, counted, NoJournal())
+        return _whole(counted.used, len(examples) / max(len(sample), 1))
+
+    # Of several candidates each prepares and answers dev.
+    tuning = (preparing.used + asked(task.dev)).scaled(len(arm.candidates))
+    return Cost(tuning=model.priced(_whole(tuning, 1)), asking=model.priced(asked(task.test)))
+
+
+def _whole(amount: Amount, factor: float) -> Amount:
+    """So many times the amount, in whole tokens and calls."""
+    counts = {name: getattr(amount, name) for name in ("tokens_in", "tokens_out", "calls")}
+    return Amount(**{name: None if count is None else round(count * factor) for name, count in counts.items()})
+
+
+def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
     view, blank = task.view(), _Blank(model)
     prepared = evaluate.prepare(arm.strategy, view, seed, blank, NoJournal())
     preparing = _asking(blank, 1, 1, shape_of(model.network))

@@ -21,6 +21,7 @@ class TextOrFile(str):
     __slots__ = ()
 
 
+REST = "rest"  # a field of (name, value) pairs that takes the options no other field has
 _SUFFIXES = (".txt", ".md", ".j2", ".jinja", ".jsonl", ".json")
 
 
@@ -45,13 +46,21 @@ def build(part: Part, place: str) -> Any:
     """The strategy or method that a part names. Raises RecipeError for an unknown option or a value of a wrong type."""
     kind = load(place)
     hints = typing.get_type_hints(kind)
-    known = {item.name: hints[item.name] for item in fields(kind)}
-    values = {}
+    known = {_option(item.name): item.name for item in fields(kind) if item.name != REST}
+    values: dict[str, Any] = {}
     for name, value in part.options.items():
-        if name not in known:
+        if name in known:
+            values[known[name]] = _convert(value, hints[known[name]], f"{part.name}:{name}")
+        elif REST in hints:
+            values[REST] = (*values.get(REST, ()), (name, value))
+        else:
             raise RecipeError(f"{part.name}: unknown option {name!r}; it has {_listed(known)}")
-        values[name] = _convert(value, known[name], f"{part.name}:{name}")
     return kind(**values)
+
+
+def _option(field: str) -> str:
+    """The option of a field: Python wants an underscore after its own words (`with_`)."""
+    return field.rstrip("_")
 
 
 def candidates(part: Part, place: str) -> list[Part]:
@@ -74,7 +83,8 @@ def _takes_list(wanted: Any) -> bool:
 
 def resolved(part: Part, built: Any) -> Part:
     """The part with every option written out, in the order of the fields."""
-    return Part(part.name, {item.name: getattr(built, item.name) for item in fields(built)})
+    options = {_option(item.name): getattr(built, item.name) for item in fields(built) if item.name != REST}
+    return Part(part.name, options | dict(getattr(built, REST, ())))
 
 
 def within(owner: str, name: str, value: float, low: float, high: float) -> None:

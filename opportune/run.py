@@ -17,11 +17,14 @@ from opportune.arm import ArmRunner, Stage
 from opportune.errors import OpportuneError, RecipeError, StoreError
 from opportune.estimate import predict
 from opportune.metrics import metric_named, resolved_name
+from opportune.models.budget import Budget
+from opportune.models.endpoint import Endpoint, Remote, is_remote
 from opportune.models.pool import ModelPool
+from opportune.models.prices import read_prices
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
 from opportune.store import Store
-from opportune.types import ModelInfo, Split, Task, digest
+from opportune.types import Graded, Metric, ModelInfo, Split, Task, digest
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 DEFAULT_MODEL = "smollm2-135m"
@@ -32,6 +35,10 @@ class Watcher(Protocol):
 
     def begin(self, run: RunRecord, arms: Sequence[ArmRecord]) -> None:
         """The run begins or goes on, with these arms in this order."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something that the user should know before it goes on."""
         ...
 
     def stage(self, arm: ArmRecord, stage: Stage) -> None:
@@ -55,6 +62,10 @@ class Settings:
     trust_remote_code: bool = False
     tolerance: float = 0.03  # how much worse than the reference a cheaper arm may be, as a share
     machine_price: float | None = None  # dollars per hour
+    base_url: str | None = None  # the server of models named openai:NAME; None: OpenAI's own
+    max_dollars: float | None = None  # what all endpoints together may cost, earlier sittings of the run included
+    max_tokens: int | None = None  # what they may read and write
+    prices: Path | None = None  # a file of prices beside those that are shipped
     runs: Path = field(default_factory=lambda: Path("opportune-runs"))
 
     def __post_init__(self) -> None:
@@ -64,23 +75,37 @@ class Settings:
             raise RecipeError(f"tolerance={self.tolerance} is out of range: 0 to 1 (3 points are 0.03)")
         if self.machine_price is not None and self.machine_price < 0:
             raise RecipeError(f"machine price {self.machine_price} is out of range: 0 or more dollars an hour")
+        if self.max_dollars is not None and not 0 <= self.max_dollars < float("inf"):
+            raise RecipeError(f"max dollars {self.max_dollars} is out of range: 0 or more")
+        if self.max_tokens is not None and self.max_tokens < 0:
+            raise RecipeError(f"max tokens {self.max_tokens} is out of range: 0 or more")
+
+    def remote(self) -> Remote:
+        """How endpoints are asked. Raises ModelError for a file of prices that cannot be read."""
+        prices = read_prices(self.prices) if self.prices else ()
+        return Remote(self.base_url, prices, Budget(self.max_dollars, self.max_tokens))
 
 
 def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: str = "") -> RunRecord:
     """Run every arm that is not done yet; returns the run. Raises UsageError before anything is measured."""
     metric = metric_named(task.metric)
     task = replace(task, metric=resolved_name(metric))  # with what the metric reads from files
-    pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code)
+    pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code, settings.remote())
     arms = _arms(task, settings)
     _check(arms, task)
     digests = {str(arm.model): pool.info(arm.model).digest for arm in arms if arm.model}
     hashes = [arm.hash(digests.get(str(arm.model))) for arm in arms]
     key = digest([task.fingerprint(), hashes, settings.seeds, _placement(pool, arms)])
+    plan = _Plan(task, settings, pool, arms, hashes, _judge(metric, pool))
+    before = next((record.id for record in store.list_runs() if record.key == key), None)
+    plan.greet(store, before)
     record = store.begin_run(key, task.name, _config(task, settings, pool, arms, source))
     with store.lock_run(record.id):
         store.put_examples(_examples(record.id, task))
-        pending = _pending(store, record, task, arms, hashes, settings, pool)
+        pending = plan.pending(store, record)
         watcher.begin(record, [item for _, item in pending])
+        for text in plan.notes([item for _, item in pending]):
+            watcher.note(text)
         for arm, item in pending:
             if item.status != "done":
                 _run_arm(ArmRunner(store, pool, task, metric, watcher.stage), arm, item, watcher)
@@ -105,6 +130,8 @@ def _arms(task: Task, settings: Settings) -> list[Arm]:
     models = tuple(recipes_.model_ref(name) for name in settings.models)
     texts = recipes_.expanded(settings.recipes, task) if settings.recipes else recipes_.defaults(task)
     arms = [arm for text in texts for arm in recipes_.arms(text, models)]
+    if not settings.recipes:  # of the defaults, what trains is left out where there is nothing to train
+        arms = [arm for arm in arms if not (arm.methods and arm.model and is_remote(arm.model))]
     unique = {str(arm.resolved): arm for arm in arms}
     # One model after the other, so that none is loaded again and again; arms without a model first.
     order = {str(model): place for place, model in enumerate(models)}
@@ -113,6 +140,12 @@ def _arms(task: Task, settings: Settings) -> list[Arm]:
 
 def _check(arms: Sequence[Arm], task: Task) -> None:
     """Start every asking strategy once without a model, so that a k larger than train is said before anything runs."""
+    for arm in arms:
+        if arm.methods and arm.model and is_remote(arm.model):
+            raise RecipeError(
+                f"recipe {arm.text!r} trains, but {arm.model} is an endpoint, whose weights are not here: give a local "
+                "model after '@'"
+            )
     for strategy in (strategy for arm in arms for strategy in arm.candidates if strategy.needs_model):
         flow = strategy.prepare(task.view(), 0)
         next(flow, None)
@@ -125,41 +158,104 @@ def _placement(pool: ModelPool, arms: Sequence[Arm]) -> list[str]:
     return sorted({f"{info.digest} {info.device} {info.dtype}" for info in infos})
 
 
-def _pending(
-    store: Store,
-    run: RunRecord,
-    task: Task,
-    arms: Sequence[Arm],
-    hashes: Sequence[str],
-    settings: Settings,
-    pool: ModelPool,
-) -> list[tuple[Arm, ArmRecord]]:
-    """Every arm under every seed, as far as it has come; new ones are written as pending."""
-    there = {(item.hash, item.seed): item for item in store.arms(run.id)}
-    rows: list[tuple[Arm, ArmRecord]] = []
-    for seed in range(settings.seeds):
-        for arm, name in zip(arms, hashes, strict=True):
-            fresh = ArmRecord(
-                run=run.id,
-                hash=name,
-                seed=seed,
-                position=len(rows),
-                recipe=arm.text,
-                model=pool.info(arm.model).name if arm.model else None,
-                resolved={"recipe": str(arm.resolved)},
+def _judge(metric: Metric, pool: ModelPool) -> Endpoint | None:
+    """The endpoint that gives the grades, where one does."""
+    ref = recipes_.model_ref(metric.model) if isinstance(metric, Graded) else None
+    return pool.endpoint(ref) if ref is not None and is_remote(ref) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The arms of a run, and how far it is with them."""
+
+    task: Task
+    settings: Settings
+    pool: ModelPool
+    arms: Sequence[Arm]
+    hashes: Sequence[str]
+    judge: Endpoint | None
+
+    def pending(self, store: Store, run: RunRecord) -> list[tuple[Arm, ArmRecord]]:
+        """Every arm under every seed, as far as it has come; new ones are written as pending."""
+        there = {(item.hash, item.seed): item for item in store.arms(run.id)}
+        failed = self._failed(store, run.id)
+        rows: list[tuple[Arm, ArmRecord]] = []
+        for seed in range(self.settings.seeds):
+            for arm, name in zip(self.arms, self.hashes, strict=True):
+                item = there.get((name, seed)) or self._fresh(run, arm, name, seed, len(rows))
+                if (name, seed) not in there:
+                    store.put_arm(item)
+                rows.append((arm, replace(item, status="pending") if (name, seed) in failed else item))
+        return rows
+
+    def _fresh(self, run: RunRecord, arm: Arm, name: str, seed: int, position: int) -> ArmRecord:
+        ref = arm.model
+        model = None if ref is None else self.pool.endpoint(ref) if is_remote(ref) else self.pool.base(ref)
+        return ArmRecord(
+            run=run.id,
+            hash=name,
+            seed=seed,
+            position=position,
+            recipe=arm.text,
+            model=model.info.name if model else None,
+            resolved={"recipe": str(arm.resolved)},
+            predicted=predict(arm, self.task, model, seed) if model else None,
+        )
+
+    def _failed(self, store: Store, run: str) -> set[tuple[str, int]]:
+        """Arms with calls to an endpoint that came to nothing: these calls, and only they, are made again."""
+        remote = self._remote()
+        failed = {(item.hash, item.seed) for item in store.outcomes(run) if item.status == "failed"}
+        return {(name, seed) for name, seed in failed if self.judge or name in remote}
+
+    def _remote(self) -> dict[str, Endpoint]:
+        """The endpoint of each arm that asks one."""
+        pairs = zip(self.arms, self.hashes, strict=True)
+        return {name: self.pool.endpoint(arm.model) for arm, name in pairs if arm.model and is_remote(arm.model)}
+
+    def greet(self, store: Store, before: str | None) -> None:
+        """Make sure of every endpoint that will be asked, and count what earlier sittings have spent on them."""
+        remote, done = self._remote(), set[str]()
+        if before is not None:
+            self._count(store, before, remote)
+            failed = self._failed(store, before)
+            open_ = {a.hash for a in store.arms(before) if a.status != "done" or (a.hash, a.seed) in failed}
+            done = {arm.hash for arm in store.arms(before)} - open_
+        asked = [endpoint for name, endpoint in remote.items() if name not in done]
+        if self.judge is not None and set(self.hashes) - done:
+            asked.append(self.judge)
+        for endpoint in dict.fromkeys(asked):
+            endpoint.greet(choices=self.task.kind == "choice" and endpoint in remote.values())
+
+    def _count(self, store: Store, run: str, remote: dict[str, Endpoint]) -> None:
+        budget = self.pool.remote.budget
+        if budget.capped and (remote or self.judge):
+            for call in store.calls(run):
+                endpoint = self.judge if call.stage.startswith("grading") else remote.get(call.hash)
+                if endpoint is not None and not call.shared:
+                    budget.count(endpoint.spend(call.tokens_in, call.tokens_out))
+
+    def notes(self, items: Sequence[ArmRecord]) -> list[str]:
+        """What to know of the endpoints before they are asked."""
+        endpoints = dict.fromkeys([*self._remote().values(), *([self.judge] if self.judge else [])])
+        told = [f"model {endpoint.info.name}: {endpoint.describe()}" for endpoint in endpoints]
+        bills = [item.predicted.total().dollars for item in items if item.predicted and item.status != "done"]
+        expected, cap = sum(bill or 0.0 for bill in bills), self.settings.max_dollars
+        if cap is not None and expected + self.pool.remote.budget.spent.dollars > cap:
+            told.append(
+                f"about ${expected:.2g} predicted, more than the cap of ${cap:g} leaves: what does not fit will be "
+                "failed calls, made again under a higher cap"
             )
-            item = there.get((name, seed), fresh)
-            if item is fresh:
-                predicted = predict(arm, task, pool.base(arm.model), seed) if arm.model else None
-                item = replace(fresh, predicted=predicted)
-                store.put_arm(item)
-            rows.append((arm, item))
-    return rows
+        return told
 
 
 def _config(task: Task, settings: Settings, pool: ModelPool, arms: Sequence[Arm], source: str) -> RunConfig:
     models = {str(arm.model): pool.info(arm.model) for arm in arms if arm.model}
-    options: dict[str, Any] = asdict(settings) | {"runs": str(settings.runs), "recipes": [arm.text for arm in arms]}
+    options: dict[str, Any] = asdict(settings) | {
+        "runs": str(settings.runs),
+        "prices": settings.prices and str(settings.prices),
+        "recipes": [arm.text for arm in arms],
+    }
     return RunConfig(
         task={
             "name": task.name,

@@ -226,8 +226,7 @@ class Model(Protocol):
     def complete(self, prompts: Sequence[Prompt], known: Mapping[int, Completion]) -> Iterator[tuple[int, Completion]]:
         """Answer all prompts but the `known` ones (index -> completion), yielding each as soon as it is there.
 
-        How prompts are grouped depends on `prompts` alone, never on `known`, so that a resumed batch computes what
-        an undisturbed one would have. Yields in any order.
+        In any order. How prompts are grouped depends on `prompts` alone, so that a resumed batch computes the same.
         """
         ...
 
@@ -274,6 +273,17 @@ class Graded(Metric, Protocol):
 # ---- methods --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What a method may begin from: tokens of the task."""
+
+    text: tuple[int, ...] = ()  # the instruction
+    labels: tuple[int, ...] = ()  # the labels, one after the other
+
+
+NO_HINTS = Hints()
+
+
 @runtime_checkable
 class Method(Protocol):
     """Which weights move. A frozen dataclass whose fields are the recipe's options."""
@@ -297,9 +307,8 @@ class Method(Protocol):
         """Lessons a step."""
         ...
 
-    def attach(self, network: Any, seed: int) -> Any:
-        """Prepare a transformers network in place or wrapped: returns it with exactly the moving weights requiring
-        gradients."""
+    def attach(self, network: Any, seed: int, hints: Hints = NO_HINTS) -> Any:
+        """A transformers network, in place or wrapped, with exactly the moving weights requiring gradients."""
         ...
 
     def save(self, network: Any, folder: Any) -> None:

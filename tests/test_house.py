@@ -33,6 +33,7 @@ LAYERS = [
     {"evaluate"},
     {"recipe"},
     {"journal", "estimate", "aside"},
+    {"bill"},
     {"artefacts"},
     {"arm"},
     {"run"},

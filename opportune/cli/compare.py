@@ -26,7 +26,8 @@ Limit = Annotated[str | None, typer.Option(help="At most this many examples: 500
 Group = Annotated[str | None, typer.Option(help="Column whose groups never straddle a split.")]
 Try = Annotated[list[str] | None, typer.Option("--try", help="A recipe, such as k-shot:k=16. Repeatable.")]
 Models = Annotated[
-    list[str] | None, typer.Option("--model", help="A Hugging Face folder, a .gguf file or a hub name. Repeatable.")
+    list[str] | None,
+    typer.Option("--model", help="A Hugging Face folder, a .gguf file, a hub name, or openai:NAME. Repeatable."),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Automatic by default.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16. Automatic by default.")]
@@ -34,6 +35,10 @@ Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python cod
 Seeds = Annotated[int, typer.Option(min=1, help="Repeat every arm with this many seeds.")]
 Tolerance = Annotated[float, typer.Option(help="Points a cheaper arm may lose to the best and still be recommended.")]
 Price = Annotated[float | None, typer.Option("--machine-price", help="Dollars an hour of this machine.")]
+BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Server of models named openai:NAME, with its /v1.")]
+MaxDollars = Annotated[float | None, typer.Option("--max-dollars", help="Hard cap on what such models may cost.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Hard cap on what they may read and write.")]
+Prices = Annotated[Path | None, typer.Option("--prices", help="JSON or CSV file of prices of models.")]
 Runs = Annotated[Path, typer.Option(envvar="OPPORTUNE_RUNS", help="Folder of the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
@@ -56,6 +61,10 @@ def compare(
     seeds: Seeds = 1,
     tolerance: Tolerance = 3.0,
     machine_price: Price = None,
+    base_url: BaseUrl = None,
+    max_dollars: MaxDollars = None,
+    max_tokens: MaxTokens = None,
+    prices: Prices = None,
     runs: Runs = Path("opportune-runs"),
     as_json: Json = False,
 ) -> None:
@@ -93,6 +102,10 @@ def compare(
             seeds=seeds,
             tolerance=tolerance / 100,
             machine_price=machine_price,
+            base_url=base_url,
+            max_dollars=max_dollars,
+            max_tokens=max_tokens,
+            prices=prices,
             runs=runs,
             watcher=view,
             source=data or "bundled",

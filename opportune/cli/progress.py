@@ -20,7 +20,7 @@ class LiveView:
     """Watches a run. Where standard error is no terminal, only the lines are printed, no bars."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, emoji=False)
         self._progress = Progress(
             TextColumn("{task.fields[arm]:<36.36}"),
             TextColumn("{task.description:<24.24}"),
@@ -55,7 +55,7 @@ class LiveView:
             self._say(f"  {note}", markup=False)
 
     def begin(self, run: RunRecord, arms: Sequence[ArmRecord]) -> None:
-        for model in run.config["models"]:
+        for model in (model for model in run.config["models"] if model["device"] != "endpoint"):
             self._say(
                 f"  model {model['name']}: {model['parameters'] / 1e6:.0f}M parameters, {model['dtype']} on "
                 f"{model['device']}",
@@ -68,6 +68,9 @@ class LiveView:
         estimate = f", about {duration(expected)} predicted" if expected else ""
         self._say(f"  run {run.id}: {len(arms)} arms{resumed}{estimate}", markup=False)
         self._began = time.monotonic()
+
+    def note(self, text: str) -> None:
+        self._say(f"  {text}", markup=False)
 
     def stage(self, arm: ArmRecord, stage: Stage) -> None:
         if not self._spent or _key(arm) not in self._spent:

@@ -67,6 +67,7 @@ class Attending(Protocol):
 
 
 _ACTIVE: ContextVar[Attending | None] = ContextVar("attending", default=None)
+_POSITIONS: ContextVar[Tensor] = ContextVar("positions")
 
 
 @contextmanager
@@ -112,6 +113,9 @@ def _own_attention(
         raise ModelError(f"{NAME!r} attention cannot express {', '.join(k for k, v in refused.items() if v)}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     index = int(module.layer_idx)  # type: ignore[arg-type]
+    learned: Any = module.__dict__.get("virtual_key_values")
+    if learned is not None:
+        key, value = (each[None] for each in learned.put(index, key[0], value[0], _POSITIONS.get()))
     return current().attend(index, query[0], key[0], value[0], scale, sliding_window, softcap)[None], None
 
 
@@ -136,8 +140,12 @@ def has_own_attention(network: Any) -> bool:
 
 def packed_forward(network: Any, ids: Tensor, positions: Tensor, attention: Attending) -> Tensor:
     """The last hidden states [T, hidden] of one row of tokens, without the head."""
-    with attending(attention):
-        output = network.get_decoder()(input_ids=ids[None], position_ids=positions[None], use_cache=False)
+    token = _POSITIONS.set(positions)
+    try:
+        with attending(attention):
+            output = network.get_decoder()(input_ids=ids[None], position_ids=positions[None], use_cache=False)
+    finally:
+        _POSITIONS.reset(token)
     hidden: Tensor = output.last_hidden_state[0]
     return hidden
 

@@ -38,8 +38,9 @@ def shape_of(network: Any) -> Shape:
     config = network.config.get_text_config()
     head = network.get_output_embeddings()
     linear = {True: 0, False: 0}
-    for module in network.modules():
-        if isinstance(module, nn.Linear | Conv1D) and module is not head:
+    for name, module in network.named_modules():
+        # What makes virtual tokens works on those few alone.
+        if isinstance(module, nn.Linear | Conv1D) and module is not head and "virtual_encoder" not in name:
             linear[module.weight.requires_grad] += module.weight.numel()
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     width = config.num_hidden_layers * config.num_attention_heads * size

@@ -34,11 +34,12 @@ _Text = tuple[Fitted, Rendered, Encoded]
 
 
 class Preparer:
-    """Prepares prompts for one tokenizer and a context of `limit` tokens (None: unlimited)."""
+    """Prepares prompts for one tokenizer and a context of `limit` tokens (None: unlimited); `virtual` are the ids of the
+    virtual tokens that all begin with."""
 
-    def __init__(self, tokenizer: Any, limit: int | None) -> None:
+    def __init__(self, tokenizer: Any, limit: int | None, virtual: Sequence[int] = ()) -> None:
         self.renderer = Renderer(tokenizer)
-        self._encoder = Encoder(tokenizer)
+        self._encoder = Encoder(tokenizer, virtual)
         self._limit = limit
         self._rooms: dict[tuple[tuple[str, ...], str, bool], int] = {}
 

@@ -67,7 +67,7 @@ class Renderer:
         if self.is_chat(prompt.format):
             text = self._chat(_turns(prompt.messages))
             return Rendered(text, _gap(text) if beginning else "", True)
-        text = _plain(prompt.messages, prompt.separator)
+        text = plain(prompt)
         return Rendered(text, _gap(text), False)
 
     def stops(self, prompt: Prompt) -> tuple[str, ...]:
@@ -151,12 +151,13 @@ def _is_bland(content: str) -> bool:
     return bool(content) and content == content.strip() and "<" not in content
 
 
-def _plain(messages: Sequence[Message], separator: str) -> str:
-    parts: list[str] = []
+def plain(prompt: Prompt) -> str:
+    """The text of a prompt without any template: the separator between what belongs together and what comes next."""
+    messages, parts = prompt.messages, list[str]()
     for i, message in enumerate(messages):
         asked = parts.pop() if message.role == "assistant" and i and messages[i - 1].role == "user" else ""
         open_ended = i == len(messages) - 1 or (message.role == "user" and messages[i + 1].role == "assistant")
-        parts.append(joined(asked, message.content) + ("" if open_ended else separator))
+        parts.append(joined(asked, message.content) + ("" if open_ended else prompt.separator))
     return "".join(parts)
 
 

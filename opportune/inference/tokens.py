@@ -30,8 +30,9 @@ class Encoded:
 class Encoder:
     """Encodes texts for one tokenizer."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, virtual: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
+        self._virtual = list(virtual)  # ids of virtual tokens, in front of every text
         self._fast = tokenizer.backend_tokenizer if getattr(tokenizer, "is_fast", False) else None
         added = getattr(tokenizer, "added_tokens_decoder", {})
         self._special = {token for token, content in added.items() if content.special}
@@ -70,8 +71,11 @@ class Encoder:
                 return int(token)
         raise ModelError("an empty prompt cannot be scored: the tokenizer has neither a bos nor an eos token")
 
+    def _opening(self, chat: bool) -> list[int]:
+        return [*self._virtual, *([] if chat else self.opening)]
+
     def _whole(self, texts: Sequence[str], chat: bool) -> list[Encoded]:
-        opening = [] if chat else self.opening
+        opening = self._opening(chat)
         encoded = []
         for text, (ids, spans) in zip(texts, self._pieces(texts), strict=True):
             encoded.append(Encoded(text, [*opening, *ids], spans, len(opening)))
@@ -92,7 +96,7 @@ class Encoder:
         results = []
         for text, part, cut, (ids, spans) in zip(texts, parts, resumes, self._pieces(tails), strict=True):
             if cut is None:
-                opening = [] if chat else self.opening
+                opening = self._opening(chat)
                 results.append(Encoded(text, [*opening, *ids], spans, len(opening)))
             elif _agrees(reference, part, cut, ids, spans):
                 moved = [(a + cut[1], b + cut[1]) for a, b in spans]

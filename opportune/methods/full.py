@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from opportune.methods.common import check_common, merged
+from opportune.types import NO_HINTS, Hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Full:
     def __post_init__(self) -> None:
         check_common("full", self.rate, self.epochs, self.batch)
 
-    def attach(self, network: Any, seed: int) -> Any:
+    def attach(self, network: Any, seed: int, hints: Hints = NO_HINTS) -> Any:
         """Every weight of the network itself moves; dropout is off. Nothing here is random."""
         return merged(network).eval().requires_grad_(True)
 

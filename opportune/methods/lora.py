@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from opportune.errors import RecipeError
 from opportune.methods.common import check_common, merged
 from opportune.options import within
+from opportune.types import NO_HINTS, Hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Lora:
             raise RecipeError("lora:targets is empty: all-linear or names of modules")
         check_common("lora", self.rate, self.epochs, self.batch)
 
-    def attach(self, network: Any, seed: int) -> Any:
+    def attach(self, network: Any, seed: int, hints: Hints = NO_HINTS) -> Any:
         """A peft model around the network. Raises RecipeError where no module has one of the names in `targets`."""
         import torch
         from peft import LoraConfig, get_peft_model

@@ -2,5 +2,6 @@
 
 TABLE: dict[str, str] = {
     "local": "opportune.models.local:Local",
+    "openai": "opportune.models.endpoint:Endpoint",
     "scripted": "opportune.models.scripted:Scripted",
 }

@@ -20,7 +20,7 @@ class Spend:
         return Spend(self.tokens - other.tokens, self.dollars - other.dollars)
 
 
-class CapReached(Exception):
+class CapError(Exception):
     """The call was not made: it could have cost more than the cap leaves."""
 
 
@@ -43,11 +43,11 @@ class Budget:
         self.spent += spend
 
     async def reserve(self, worst: Spend) -> None:
-        """Set the worst case aside. Waits for calls in flight that may turn out cheaper than feared; raises CapReached
+        """Set the worst case aside. Waits for calls in flight that may turn out cheaper than feared; raises CapError
         where it would not fit without them either."""
         while True:
             if (reason := self._over(self.spent + worst, worst)) is not None:
-                raise CapReached(reason)
+                raise CapError(reason)
             if self._over(self.spent + self._reserved + worst, worst) is None:
                 self._reserved += worst
                 return
@@ -69,7 +69,7 @@ class Budget:
             )
         if self.max_tokens is not None and total.tokens > self.max_tokens:
             return (
-                f"the cap of {self.max_tokens:,} tokens is reached: {self.spent.tokens:,} are used, and this call could "
-                f"take {worst.tokens:,}; run again with a higher --max-tokens"
+                f"the cap of {self.max_tokens:,} tokens is reached: {self.spent.tokens:,} are used, and this call "
+                f"could take {worst.tokens:,}; run again with a higher --max-tokens"
             )
         return None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from opportune.errors import ModelError
 from opportune.models.budget import Budget, Spend
-from opportune.models.endpoint_wire import PATHS, Broken, Request, alike, estimated_tokens, usage_of
+from opportune.models.endpoint_wire import PATHS, BrokenError, Dialect, Request, alike, estimated_tokens, usage_of
 from opportune.models.pacing import Gate
 from opportune.models.prices import Price
 
@@ -35,11 +35,11 @@ _LONGEST_BACKOFF = 20.0
 _MARGIN = 4 / 3  # by which a prompt's tokens may exceed the estimate when the worst case is set aside
 
 
-class Failed(Exception):
+class CallError(Exception):
     """The call is over without an answer."""
 
 
-class Refused(Failed):
+class RefusedError(CallError):
     """The server will not answer this request, whenever it is sent."""
 
     def __init__(self, status: int, message: str, kind: str | None, parameter: str | None, details: Any) -> None:
@@ -72,12 +72,30 @@ class Caller:
     def __init__(self, base_url: str, name: str, patience: Patience, budget: Budget, price: Price | None) -> None:
         self.base_url, self.name, self.patience, self.budget, self.price = base_url, name, patience, budget, price
         self.gate = Gate()
+        self.dialect = Dialect()
         self._names: list[str] = []  # what the server has called the model; settled when two agree or one is ours
 
-    async def ask(self, request: Request, read: Callable[[Any], T], tally: Tally, *, retries: int | None = None) -> T:
-        """What `read` makes of the reply; a reply that it finds Broken is asked for again.
+    async def put(
+        self,
+        make: Callable[[Dialect], Request],
+        read: Callable[[Any], T],
+        tally: Tally,
+        *,
+        retries: int | None = None,
+    ) -> T:
+        """As `ask`, in the server's dialect: a parameter that it does not know is left out from then on."""
+        while True:
+            request = make(self.dialect)
+            try:
+                return await self.ask(request, read, tally, retries=retries)
+            except RefusedError as refusal:
+                if not self.dialect.learn(request.body, refusal.message, refusal.parameter):
+                    raise
 
-        Raises Failed (Refused where asking again is useless), CapReached, ModelError for a wrong key or model.
+    async def ask(self, request: Request, read: Callable[[Any], T], tally: Tally, *, retries: int | None = None) -> T:
+        """What `read` makes of the reply; a reply that it finds BrokenError is asked for again.
+
+        Raises CallError (RefusedError where asking again is useless), CapError, ModelError for a wrong key or model.
         """
         chances = self.patience.retries if retries is None else retries
         began, tries, reason = time.monotonic(), 0, ""
@@ -85,17 +103,17 @@ class Caller:
             left = began + self.patience.total - time.monotonic() if tries else self.patience.total
             if chances < 0 or left <= 0 or self.gate.pace.hold(time.monotonic()) > left:
                 reason = reason or f"the server asks for longer to wait than the {self.patience.total:g} s of a call"
-                raise Failed(f"{reason}; given up after {tries} tries in {time.monotonic() - began:.0f} s")
+                raise CallError(f"{reason}; given up after {tries} tries in {time.monotonic() - began:.0f} s")
             try:
                 async with asyncio.timeout(left if tries else None):
-                    start = await self.gate.enter(again=tries > 0)
+                    start = await self.gate.enter(again=tries > 0, patience=left)
             except TimeoutError:
                 continue
             began = began if tries else start
             tries += 1
             try:
                 return await self._try(request, read, tally, start)
-            except _Again as again:
+            except _RetryError as again:
                 reason = str(again)
                 chances -= not again.busy
                 if chances >= 0 and not again.busy:
@@ -113,14 +131,14 @@ class Caller:
         try:
             answer, used = await self._send(request, start, tally)
             result = self._read(answer, read)
-            pace.answered(self.gate.running)
+            pace.answered(time.monotonic(), start, self.gate.running)
             return result
-        except Broken as broken:
-            raise _Again(str(broken)) from None
-        except _Again as again:
+        except BrokenError as broken:
+            raise _RetryError(str(broken)) from None
+        except _RetryError as again:
             used = worst if again.perhaps_billed else Spend()
             raise
-        except (Failed, ModelError):
+        except (CallError, ModelError):
             used = Spend()
             raise
         finally:
@@ -138,14 +156,14 @@ class Caller:
         import httpx2
         import openai
 
-        pace = self.gate.pace
+        pace, client = self.gate.pace, self.client
         try:
             async with asyncio.timeout(self.patience.timeout):
-                response = await self.client.post(PATHS[request.api], cast_to=httpx2.Response, body=request.body)
+                response = await client.post(PATHS[request.api], cast_to=httpx2.Response, body=request.body)
             answer = response.json()
         except (TimeoutError, openai.APITimeoutError):
             pace.troubled(time.monotonic(), start)
-            raise _Again(f"no answer within {self.patience.timeout:g} s", perhaps_billed=True) from None
+            raise _RetryError(f"no answer within {self.patience.timeout:g} s", perhaps_billed=True) from None
         except openai.APIStatusError as error:
             self._explain(error, start)
         except openai.APIConnectionError as error:
@@ -154,9 +172,9 @@ class Caller:
                 pace.troubled(time.monotonic(), start)
             reason = f"{self.base_url} cannot be reached" if unsent else "the connection broke"
             cause = self.redacted(str(error.__cause__ or error)).strip()
-            raise _Again(f"{reason}: {cause}" if cause else reason, perhaps_billed=not unsent) from None
+            raise _RetryError(f"{reason}: {cause}" if cause else reason, perhaps_billed=not unsent) from None
         except ValueError:
-            raise _Again("a reply that is no JSON", perhaps_billed=True) from None
+            raise _RetryError("a reply that is no JSON", perhaps_billed=True) from None
         counted = usage_of(answer)
         if counted is None:  # then by our own estimate, from the text that was sent and the one that came
             counted = request.tokens_in, estimated_tokens(_written(answer))
@@ -179,28 +197,30 @@ class Caller:
             raise ModelError(f"{self.base_url}: the account has no money or quota left ({status}: {message})")
         if status in _BUSY:
             self.gate.pace.refused(now, start, retry_after(error.response.headers))
-            raise _Again(f"the server is too busy ({status}: {message})", busy=True)
+            raise _RetryError(f"the server is too busy ({status}: {message})", busy=True)
         if status in _BY_CHANCE or status >= 500:
-            raise _Again(f"the server failed ({status}: {message})")
+            raise _RetryError(f"the server failed ({status}: {message})")
         if isinstance(details, dict) and isinstance(details.get("type"), str) and "context" in details["type"]:
             kind = details["type"]
         parameter = details.get("param") if isinstance(details, dict) else None
-        raise Refused(status, message, kind and str(kind), parameter, details)
+        raise RefusedError(status, message, kind and str(kind), parameter, details)
 
     def _check_name(self, name: Any) -> None:
-        """Raises Broken for a reply of another model. Servers have names of their own for what we call otherwise: one is
-        believed when the first two replies give it."""
+        """Raises BrokenError for a reply of another model.
+
+        Servers have names of their own for what we call otherwise: one is believed when the first two replies give it.
+        """
         if not isinstance(name, str) or not name or name in self._names[1:]:
             return
         if alike(self.name, name):
-            self._names = self._names or [self.name, name]
+            self._names = self._names if len(self._names) > 1 else [self.name, name]
             return
         if len(self._names) < 2:
             agree = name in self._names
             self._names = [name, name] if agree else [name]
             if agree:
                 return
-        raise Broken(f"a reply of another model ({name[:80]!r})")
+        raise BrokenError(f"a reply of another model ({name[:80]!r})")
 
     def spend(self, tokens_in: float, tokens_out: float) -> Spend:
         """So many tokens and what they cost."""
@@ -223,7 +243,7 @@ class Caller:
         return AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=self.patience.timeout)
 
 
-class _Again(Exception):
+class _RetryError(Exception):
     """A try that came to nothing; `busy`: the server asked to wait; `perhaps_billed`: it may have done its work."""
 
     def __init__(self, reason: str, *, busy: bool = False, perhaps_billed: bool = False) -> None:

@@ -1,9 +1,7 @@
 """What is written to an OpenAI-compatible server and how its replies are read; nothing here talks to anyone.
 
-A last message of the assistant is a beginning of the answer. The completions API simply continues the text. Chat
-servers differ: some continue such a message (llama.cpp), most answer anew after it. So a chat is always asked, in words,
-to go on from there; where the beginning is said again, it is taken off. That is right everywhere, if not everywhere
-the most direct way.
+A last message of the assistant is a beginning of the answer. The completions API simply continues the text; chat
+servers that do not are asked, in words, to go on from there, and what they say again is taken off.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ _TOO_LONG = re.compile(
 _LIMIT = re.compile(r"(?:context (?:length|size|window)|n_ctx|limit|maximum)\D{0,30}?(\d{2,})", re.IGNORECASE)
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """A reply that is no answer to what was asked: worth another try."""
 
 
@@ -49,16 +47,18 @@ class Dialect:
     """What this server takes, as found out from what it refused."""
 
     length: str = "max_tokens"  # newer models of OpenAI only know max_completion_tokens
+    goes_on: Mapping[str, Any] | None = None  # what makes it go on from a beginning; None: it has to be asked
     without: set[str] = field(default_factory=set)  # optional parameters that it does not know
 
     def learn(self, body: Mapping[str, Any], message: str, parameter: str | None) -> bool:
         """Whether a refusal was about a parameter that can be left out or called otherwise from now on."""
-        if self.length == "max_tokens" and "max_completion_tokens" in message:
+        if self.length in body and self.length == "max_tokens" and "max_completion_tokens" in message:
             self.length = "max_completion_tokens"
             return True
+        if self.length not in body and self.length == "max_completion_tokens":
+            return True  # another call has found it out meanwhile
         for name in ("temperature", "seed", "stop", "n"):
-            about = name == parameter or re.search(rf"['\"`]{name}['\"`]", message)
-            if name in body and name not in self.without and about:
+            if name in body and (name == parameter or re.search(rf"['\"`]{name}['\"`]", message)):
                 self.without.add(name)
                 return True
         return False
@@ -73,7 +73,8 @@ def request(prompt: Prompt, api: Api, name: str, dialect: Dialect, *, have: int 
     """The call that a prompt stands for, where `have` of its samples are there already."""
     body: dict[str, Any] = {"model": name}
     if api == "chat":
-        body["messages"] = chat(prompt)
+        body["messages"] = chat(prompt, asks=dialect.goes_on is None)
+        body |= dialect.goes_on or {} if beginning(prompt) else {}
         text = "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in body["messages"])
     else:
         text = body["prompt"] = plain(prompt)
@@ -89,10 +90,10 @@ def request(prompt: Prompt, api: Api, name: str, dialect: Dialect, *, have: int 
     )
 
 
-def chat(prompt: Prompt) -> list[dict[str, str]]:
-    """The messages as a chat takes them."""
+def chat(prompt: Prompt, *, asks: bool) -> list[dict[str, str]]:
+    """The messages as a chat takes them; where it `asks`, with the request to go on from a beginning."""
     messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
-    return [*messages, {"role": "user", "content": GO_ON}] if beginning(prompt) else messages
+    return [*messages, {"role": "user", "content": GO_ON}] if asks and beginning(prompt) else messages
 
 
 def beginning(prompt: Prompt) -> str:
@@ -123,7 +124,7 @@ def telling(prompt: Prompt) -> Prompt:
 
 
 def texts_of(answer: Any, prompt: Prompt, api: Api) -> tuple[str, ...]:
-    """The texts of a reply, each ended at its first stop string. Raises Broken."""
+    """The texts of a reply, each ended at its first stop string. Raises BrokenError."""
     stops, begun = stops_of(prompt, api), beginning(prompt).strip() if api == "chat" else ""
     texts = []
     for choice in choices_of(answer):
@@ -135,10 +136,10 @@ def texts_of(answer: Any, prompt: Prompt, api: Api) -> tuple[str, ...]:
 
 
 def choices_of(answer: Any) -> list[Mapping[str, Any]]:
-    """The samples of a reply in their order. Raises Broken."""
+    """The samples of a reply in their order. Raises BrokenError."""
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
-        raise Broken("a reply without choices")
+        raise BrokenError("a reply without choices")
     return sorted(choices, key=lambda choice: _whole(choice.get("index")))
 
 
@@ -152,7 +153,7 @@ def _content(choice: Mapping[str, Any], api: Api) -> str:
     ):
         return ""  # all was thought, or refused
     if not isinstance(text, str):
-        raise Broken("a choice without text")
+        raise BrokenError("a choice without text")
     return text
 
 

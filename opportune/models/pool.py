@@ -1,4 +1,4 @@
-"""One model in memory at a time: loaded when asked for, pristine whenever it is handed out as the base."""
+"""Models by reference: one local model in memory at a time, pristine whenever it is handed out, and the endpoints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from opportune.cost import Amount, Meter
 from opportune.errors import RecipeError
+from opportune.models.endpoint import Endpoint, Remote, is_remote
 from opportune.models.loading import load_model
 from opportune.models.local import Local
 from opportune.spec import ModelRef
@@ -17,27 +18,42 @@ _OPTIONS = {"device": str, "dtype": str, "trust": bool}
 
 @dataclass(slots=True)
 class ModelPool:
-    """Loads models by reference; `device`, `dtype` and `trust` hold for those that do not say otherwise."""
+    """Loads models by reference; `device`, `dtype` and `trust` hold for those that do not say otherwise, `remote` for
+    all that are behind a server."""
 
     device: str | None = None
     dtype: str | None = None
     trust: bool = False
+    remote: Remote = field(default_factory=Remote)
     _held: tuple[ModelRef, Local] | None = None
     _known: dict[str, tuple[ModelInfo, Amount]] = field(default_factory=dict)
+    _endpoints: dict[str, Endpoint] = field(default_factory=dict)
 
     def info(self, ref: ModelRef) -> ModelInfo:
-        """Which model it is; loads it the first time."""
+        """Which model it is; a local one is loaded the first time."""
+        if is_remote(ref):
+            return self.endpoint(ref).info
         if str(ref) not in self._known:
             self.base(ref)
         return self._known[str(ref)][0]
 
     def loading(self, ref: ModelRef) -> Amount:
         """What loading it cost the first time."""
+        if is_remote(ref):
+            return Amount()
         self.info(ref)
         return self._known[str(ref)][1]
 
+    def endpoint(self, ref: ModelRef) -> Endpoint:
+        """The model behind a server; always the same one, which knows the server's pace."""
+        if str(ref) not in self._endpoints:
+            self._endpoints[str(ref)] = Endpoint.of(ref, self.remote)
+        return self._endpoints[str(ref)]
+
     def base(self, ref: ModelRef) -> Local:
-        """The model as it is on disk."""
+        """The model as it is on disk. Raises RecipeError where there is none: behind a server."""
+        if is_remote(ref):
+            raise RecipeError(f"{ref.name} is an endpoint, whose weights are not here: give a local model")
         if self._held is not None and self._held[0] == ref:
             return self._held[1]
         self.release()
@@ -47,8 +63,10 @@ class ModelPool:
         self._known.setdefault(str(ref), (model.info, meter.amount))
         return model
 
-    def view(self, ref: ModelRef) -> Local:
-        """The model as it is on disk, with nothing warm from earlier questions."""
+    def view(self, ref: ModelRef) -> Local | Endpoint:
+        """The model to be asked, with nothing warm from earlier questions."""
+        if is_remote(ref):
+            return self.endpoint(ref)
         base = self.base(ref)
         return base.with_network(base.network)
 

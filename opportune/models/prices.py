@@ -70,7 +70,8 @@ def _read(rows: Iterable[Mapping[str, Any]], place: str) -> Iterable[Price]:
         if unknown := [str(key) for key in values if key not in _KNOWN]:
             raise ModelError(f"--prices {place}, row {number}: unknown {unknown[0]!r}; known are {', '.join(_KNOWN)}")
         amounts = {key: _amount(values[key], f"--prices {place}, row {number}: {key}") for key in ("input", "output")}
-        yield Price(**{key: str(value) for key, value in values.items() if key not in amounts}, **amounts)
+        texts = {key: str(value) for key, value in values.items() if key not in amounts}
+        yield Price(model=texts.pop("model"), input=amounts["input"], output=amounts["output"], **texts)
 
 
 def _amount(value: Any, place: str) -> float:

@@ -1,0 +1,130 @@
+"""Prompt tuning: learned vectors in front of every prompt, alone or together with the model (Lester et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from opportune.errors import RecipeError
+from opportune.methods.common import check_common, merged
+from opportune.methods.full import Full
+from opportune.methods.lora import Lora
+from opportune.options import within
+from opportune.types import NO_HINTS, Hints
+
+Init = Literal["labels", "text", "vocabulary", "random"]
+COMMON = 5000  # tokens that `vocabulary` draws from: Lester et al. take the most common ones, which come first
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTuning:
+    """Trains `tokens` vectors; with=lora or with=full the model moves along."""
+
+    tokens: int = 20
+    init: Init = "labels"
+    with_: Literal["none", "lora", "full"] = "none"
+    rank: int = 8  # of with=lora
+    rate: float | None = None  # None: searched on the grid
+    epochs: int = 4
+    batch: int = 4  # lessons a step
+
+    summary: ClassVar[str] = "learn a soft prompt: vectors in front of every prompt"
+    source: ClassVar[str] = "Lester et al. 2021"
+    # Lester et al. use 0.3 with Adafactor; Adam wants one or two orders less. Together with the model, the model's own.
+    grid: ClassVar[tuple[float, ...]] = (3e-3, 1e-2, 3e-2, 1e-1)
+
+    def __post_init__(self) -> None:
+        within("prompt-tuning", "tokens", self.tokens, 1, 10_000)
+        within("prompt-tuning", "rank", self.rank, 1, 65_536)
+        check_common("prompt-tuning", self.rate, self.epochs, self.batch)
+
+    def attach(self, network: Any, seed: int, hints: Hints = NO_HINTS) -> Any:
+        """The network with virtual tokens; `hints` give the tokens that init=labels and init=text begin with."""
+        from opportune.methods.virtual import add_tokens, embedding_of
+
+        network = merged(network)
+        network = add_tokens(network, first_vectors(network, self.tokens, self.init, seed, hints))
+        vectors = embedding_of(network).vectors
+        if self.with_ == "full":
+            network.requires_grad_(True)
+        elif self.with_ == "lora":
+            network = Lora(rank=self.rank).attach(network, seed)
+            vectors.requires_grad_(True)
+        return network
+
+    def save(self, network: Any, folder: Path) -> None:
+        """The vectors in peft's format; what moved along beside them, in the format of its own method."""
+        from opportune.methods.virtual import embedding_of
+
+        save_vectors(network, embedding_of(network).table(), folder)
+        if self.with_ == "lora":
+            Lora(rank=self.rank).save(network, folder / "model")
+        elif self.with_ == "full":
+            Full().save(bare(network), folder / "model")
+
+    def load(self, network: Any, folder: Path) -> Any:
+        """The network with the folder's virtual tokens and what was trained along."""
+        from opportune.methods.virtual import add_tokens
+
+        network = merged(network)
+        if self.with_ == "full":
+            network = Full().load(network, folder / "model")
+        network = add_tokens(network, read_vectors(folder)).requires_grad_(False)
+        return Lora(rank=self.rank).load(network, folder / "model") if self.with_ == "lora" else network.eval()
+
+
+def first_vectors(network: Any, tokens: int, init: Init, seed: int, hints: Hints) -> Any:
+    """What the virtual tokens are before training: [tokens, hidden]. Raises RecipeError where a hint is missing."""
+    import torch
+
+    from opportune.methods.virtual import cycled
+
+    table = network.get_input_embeddings().weight.detach()
+    generator = torch.Generator().manual_seed(seed)
+    if init == "random":  # uniform on [-0.5, 0.5], scaled to the embeddings (Lester et al. 2021)
+        spread = float(table[:COMMON].float().std()) if table.device.type != "meta" else 1.0
+        return (torch.rand(tokens, table.shape[1], generator=generator) - 0.5) * 2 * spread
+    if init == "vocabulary" or table.device.type == "meta":
+        drawn = torch.randint(0, min(COMMON, len(table)), (tokens,), generator=generator)
+        return table[drawn.to(table.device)]
+    ids = hints.labels if init == "labels" else hints.text
+    if not ids:
+        known = "labels" if init == "labels" else "an instruction"
+        raise RecipeError(f"init={init}: this task has no {known}; use init=vocabulary")
+    first = cycled(table[torch.tensor(ids, device=table.device)], min(tokens, len(ids)))
+    rest = first_vectors(network, tokens - len(first), "vocabulary", seed, hints) if tokens > len(first) else first[:0]
+    return torch.cat([first, rest])
+
+
+def bare(network: Any) -> Any:
+    """The network as it was before the virtual tokens: its own embedding in its place."""
+    from opportune.methods.virtual import embedding_of
+
+    network.set_input_embeddings(embedding_of(network).base)
+    return network
+
+
+def save_vectors(network: Any, vectors: Any, folder: Path) -> None:
+    """Write virtual tokens [tokens, hidden] as peft's prompt tuning, which loads them by itself."""
+    from peft import PromptTuningConfig
+    from safetensors.torch import save_file
+
+    config = network.config.get_text_config()
+    PromptTuningConfig(
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=len(vectors),
+        token_dim=config.hidden_size,
+        num_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        num_transformer_submodules=1,
+        inference_mode=True,
+    ).save_pretrained(str(folder))
+    save_file({"prompt_embeddings": vectors.detach().contiguous()}, folder / "adapter_model.safetensors")
+
+
+def read_vectors(folder: Path) -> Any:
+    """What `save_vectors` wrote."""
+    from safetensors.torch import load_file
+
+    return load_file(folder / "adapter_model.safetensors")["prompt_embeddings"]
