@@ -2,8 +2,8 @@
 
 python -m benchmarks.reasoning
 
-Expected to lose or to sit at the floor at 135M parameters (Wei et al. 2022, table 2): the techniques need a more capable
-model. The share of answers that could not be read is reported beside the score.
+Expected to lose or to sit at the floor at 135M parameters (Wei et al. 2022, table 2): the techniques need a more
+capable model. The share of answers that could not be read is reported beside the score.
 """
 
 from __future__ import annotations

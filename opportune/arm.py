@@ -14,7 +14,7 @@ from opportune.evaluate import Call, Journal, NoJournal
 from opportune.journal import StoreJournal, amount_of
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm, model_ref
-from opportune.records import ArmRecord, Facts, OutcomeRecord
+from opportune.records import REMOTE, ArmRecord, Facts, OutcomeRecord
 from opportune.store import Store
 from opportune.types import Completion, Graded, Metric, Outcome, Split, Strategy, Task
 
@@ -130,6 +130,8 @@ class ArmRunner:
         if model is None:
             return metered
         used = model.priced(amount_of(self.store.calls(item.run, item.hash, item.seed, stage)))
+        if model.info.device == REMOTE:  # what this machine needs to wait is not what the server needs
+            return used
         return replace(used, peak_bytes=metered.peak_bytes, joules=metered.joules)
 
     @staticmethod

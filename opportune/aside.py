@@ -12,12 +12,11 @@ from typing import Any, Protocol
 from opportune import evaluate
 from opportune.cost import Amount
 from opportune.evaluate import NoJournal
-from opportune.records import Latency
+from opportune.records import REMOTE, Latency
 from opportune.strategies.choosing import CONTENT_FREE
 from opportune.types import Answer, Example, Metric, Model, Outcome, Question, Strategy, TaskView
 
 QUESTIONS = 6  # asked one by one for the latency
-REMOTE = "endpoint"  # the device of a model behind a server
 
 
 class Backend(Model, Protocol):

@@ -17,7 +17,7 @@ from opportune import metrics, scoring
 from opportune.cost import Amount
 from opportune.metrics import short_name
 from opportune.recommend import mark_frontier, price, price_unit, recommend
-from opportune.records import ArmRecord, ArmStatus, ExampleRecord, Latency, OutcomeRecord, RunRecord
+from opportune.records import REMOTE, ArmRecord, ArmStatus, ExampleRecord, Latency, OutcomeRecord, RunRecord
 from opportune.rows import (
     Class,
     Comparison,
@@ -87,7 +87,10 @@ def build(
 ) -> Comparison:
     """The comparison of these records, under `metric`."""
     config = run.config
-    priced = [_priced(record, config["machine_price"]) for record in records]
+    # Waiting for a server is no machine time: its calls have their own price.
+    remote = {model["name"] for model in config["models"] if model["device"] == REMOTE}
+    hourly = config["machine_price"]
+    priced = [_priced(record, None if record.model in remote else hourly) for record in records]
     arms = _arms(metric, priced, examples, outcomes)
     rows = [_row(arm, config["task"]["labels"]) for arm in arms]
     unit = price_unit(rows)

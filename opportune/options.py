@@ -102,6 +102,8 @@ def _convert(value: Value, wanted: Any, place: str) -> Any:
         return _convert_to_one(value, typing.get_args(wanted), place)
     if typing.get_origin(wanted) is Literal:
         allowed = typing.get_args(wanted)
+        if value is None and "none" in allowed:  # the grammar reads the bare word as a constant
+            return "none"
         if value in allowed:
             return value
         raise RecipeError(f"{place}={value} is not one of {_listed(map(str, allowed))}")

@@ -12,6 +12,8 @@ from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 from opportune.cost import Amount, Cost
 from opportune.types import Kind, Split, Status
 
+REMOTE = "endpoint"  # the device of a model behind a server
+
 RunStatus = Literal["running", "finished"]
 ArmStatus = Literal["pending", "running", "done", "failed"]
 

@@ -34,8 +34,8 @@ _Text = tuple[Fitted, Rendered, Encoded]
 
 
 class Preparer:
-    """Prepares prompts for one tokenizer and a context of `limit` tokens (None: unlimited); `virtual` are the ids of the
-    virtual tokens that all begin with."""
+    """Prepares prompts for one tokenizer and a context of `limit` tokens (None: unlimited); `virtual` are the ids of
+    the virtual tokens that all begin with."""
 
     def __init__(self, tokenizer: Any, limit: int | None, virtual: Sequence[int] = ()) -> None:
         self.renderer = Renderer(tokenizer)

@@ -1,8 +1,8 @@
 """Prefix tuning: learned keys and values in front of every prompt, in every layer (Li & Liang 2021).
 
-init=text begins with the keys and values that the network computes for the task's instruction: the authors find real words
-to matter with little data, and peft measures the same. init=random,reparametrise=true is their way of training: through an
-MLP that is thrown away afterwards.
+init=text begins with the keys and values that the network computes for the task's instruction: the authors find real
+words to matter with little data, and peft measures the same. init=random,reparametrise=true is their way of training:
+through an MLP that is thrown away afterwards.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Virtual tokens: learned vectors in the place of tokens, at the beginning of every prompt.
 
-They get ids beyond the vocabulary and stand in a prompt like tokens, so that whatever shares and packs the beginnings of
-prompts shares and packs them too: the token tree, the packed training step, the cached prefix of many questions.
+They get ids beyond the vocabulary and stand in a prompt like tokens, so that whatever shares and packs the beginnings
+of prompts shares and packs them too: the token tree, the packed training step, the cached prefix of many questions.
 `network.virtual_tokens` says how many there are.
 """
 

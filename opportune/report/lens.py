@@ -43,7 +43,7 @@ def in_bits(nats: float | None) -> str:
 
 def print_lens(lens: Lens, most: int = 10, console: Console | None = None) -> None:
     """Print the figures, and for each recipe the likeliest tokens and choices, `most` of these at most."""
-    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 130)
+    console = console or Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 130)
     console.print(Text(lens.text, style="bold"))
     console.print(Text(f"What each recipe expects where the answer begins; task {lens.task}", style="dim"))
     console.print()

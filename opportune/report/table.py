@@ -151,7 +151,7 @@ def explanation(comparison: Comparison) -> str:
 def print_table(comparison: Comparison, console: Console | None = None) -> None:
     """Print the table, its footnotes, the recommendation and the page's path; drops columns that do not fit."""
     # A file or a pipe has no width: whoever reads it can scroll.
-    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 130)
+    console = console or Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 130)
     shown = list(columns(comparison))
     table = _terminal(comparison, shown)
     while len(shown) > 1 and _width(table, console) > console.width:

@@ -63,6 +63,10 @@ def test_orders():
     assert labels in (["b", "a", "b"], ["a", "b", "b"])
 
 
+def test_none_is_a_word_where_it_is_one_of_the_values():
+    assert strategy("k-shot:calibrate=none") == strategy("k-shot")
+
+
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(RecipeError, match="nearest-last needs pick=nearest or diverse"):
         strategy("k-shot:order=nearest-last")
