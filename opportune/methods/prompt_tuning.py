@@ -61,7 +61,10 @@ class PromptTuning:
         if self.with_ == "lora":
             Lora(rank=self.rank).save(network, folder / "model")
         elif self.with_ == "full":
-            Full().save(bare(network), folder / "model")
+            embedding = embedding_of(network)
+            network.set_input_embeddings(embedding.base)  # saved as the architecture knows it
+            Full().save(network, folder / "model")
+            network.set_input_embeddings(embedding)
 
     def load(self, network: Any, folder: Path) -> Any:
         """The network with the folder's virtual tokens and what was trained along."""
@@ -95,14 +98,6 @@ def first_vectors(network: Any, tokens: int, init: Init, seed: int, hints: Hints
     first = cycled(table[torch.tensor(ids, device=table.device)], min(tokens, len(ids)))
     rest = first_vectors(network, tokens - len(first), "vocabulary", seed, hints) if tokens > len(first) else first[:0]
     return torch.cat([first, rest])
-
-
-def bare(network: Any) -> Any:
-    """The network as it was before the virtual tokens: its own embedding in its place."""
-    from opportune.methods.virtual import embedding_of
-
-    network.set_input_embeddings(embedding_of(network).base)
-    return network
 
 
 def save_vectors(network: Any, vectors: Any, folder: Path) -> None:

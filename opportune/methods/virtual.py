@@ -115,17 +115,6 @@ def embedding_of(network: Any) -> VirtualEmbedding:
     return found
 
 
-def settled(network: Any) -> Any:
-    """The network with what the encoders have come to in place of the encoders."""
-    embedding = embedding_of(network)
-    if embedding.virtual_encoder is not None:
-        embedding.vectors, embedding.virtual_encoder = nn.Parameter(embedding.table().detach()), None
-    learned = getattr(network, "virtual_key_values", None)
-    if learned is not None and learned.virtual_encoder is not None:
-        learned.weights, learned.virtual_encoder = nn.Parameter(learned.table().detach()), None
-    return network
-
-
 def cycled(vectors: Tensor, tokens: int) -> Tensor:
     """As many of the vectors as asked for, from the first again where they run out."""
     return vectors[torch.arange(tokens, device=vectors.device) % len(vectors)].clone()

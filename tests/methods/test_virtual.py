@@ -107,6 +107,7 @@ def test_what_is_loaded_computes_what_was_trained_and_frozen_weights_stay(method
     with torch.no_grad():
         before = sum(float(summed_loss(network, pack)) for pack in packs(made, 1000))
         method.save(network, tmp_path / "made")
+        assert sum(float(summed_loss(network, pack)) for pack in packs(made, 1000)) == before  # still whole
         again = method.load(llama(), tmp_path / "made")
         after = sum(float(summed_loss(again, pack)) for pack in packs(made, 1000))
     assert after == pytest.approx(before, rel=1e-5)
