@@ -98,6 +98,6 @@ def agreement(outcomes: Sequence[Outcome]) -> float | None:
     shares = [
         max(outcome.answer.scores.values())
         for outcome in outcomes
-        if outcome.answer and outcome.answer.scores and all(score > 0 for score in outcome.answer.scores.values())
+        if outcome.answer and outcome.answer.scores and any(prompt.samples > 1 for prompt in outcome.prompts)
     ]
     return sum(shares) / len(shares) if shares else None
