@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from opportune import recipe as recipes_
 from opportune.arm import ArmRunner, Stage
-from opportune.corpus.general import General, general_text
-from opportune.corpus.material import check
+from opportune.corpus.general import general_text
+from opportune.corpus.material import digests as digests_of
 from opportune.errors import OpportuneError, RecipeError, StoreError
 from opportune.estimate import predict
 from opportune.metrics import metric_named, resolved_name
@@ -23,7 +23,6 @@ from opportune.models.budget import Budget
 from opportune.models.endpoint import Endpoint, Remote, is_remote
 from opportune.models.pool import ModelPool
 from opportune.models.prices import read_prices
-from opportune.reading import Reads
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
 from opportune.store import Store
@@ -98,9 +97,11 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
     arms = _arms(task, settings)
     _check(arms, task)
     general = general_text(settings.general)
+    texts = digests_of(method for arm in arms for method in arm.methods)  # a broken line is said before anything runs
+    texts += [general.digest] if settings.general else []
     digests = {str(arm.model): pool.info(arm.model).digest for arm in arms if arm.model}
     hashes = [arm.hash(digests.get(str(arm.model))) for arm in arms]
-    key = digest([task.fingerprint(), hashes, settings.seeds, _placement(pool, arms), *_chosen(settings, general)])
+    key = digest([task.fingerprint(), hashes, settings.seeds, _placement(pool, arms), *texts])
     plan = _Plan(task, settings, pool, arms, hashes, _judge(metric, pool))
     before = next((record.id for record in store.list_runs() if record.key == key), None)
     plan.greet(store, before)
@@ -144,16 +145,13 @@ def _arms(task: Task, settings: Settings) -> list[Arm]:
 
 
 def _check(arms: Sequence[Arm], task: Task) -> None:
-    """Read every corpus and start every asking strategy once without a model, so that a broken line or a k larger than
-    train is said before anything runs."""
+    """Start every asking strategy once without a model, so that a k larger than train is said before anything runs."""
     for arm in arms:
         if arm.methods and arm.model and is_remote(arm.model):
             raise RecipeError(
                 f"recipe {arm.text!r} trains, but {arm.model} is an endpoint, whose weights are not here: give a local "
                 "model after '@'"
             )
-    for method in (method for arm in arms for method in arm.methods if isinstance(method, Reads)):
-        check(method.reading)
     for strategy in (strategy for arm in arms for strategy in arm.candidates if strategy.needs_model):
         flow = strategy.prepare(task.view(), 0)
         next(flow, None)
@@ -164,11 +162,6 @@ def _placement(pool: ModelPool, arms: Sequence[Arm]) -> list[str]:
     """Device and number format change results in the last digits, so they are part of a run's identity."""
     infos = [pool.info(arm.model) for arm in arms if arm.model]
     return sorted({f"{info.digest} {info.device} {info.dtype}" for info in infos})
-
-
-def _chosen(settings: Settings, general: General) -> list[str]:
-    """A general text other than the usual one makes another run: what an arm forgot is measured on it."""
-    return [] if settings.general is None else [general.digest]
 
 
 def _judge(metric: Metric, pool: ModelPool) -> Endpoint | None:

@@ -3,7 +3,7 @@ documents held out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from opportune.corpus.blocks import Blocks, Mix
 from opportune.corpus.division import Corpus, divided
 from opportune.corpus.stream import tokenise
 from opportune.errors import RecipeError, TaskError
-from opportune.reading import Reading
+from opportune.reading import Reading, Reads
 from opportune.training.packing import TokenLesson
 
 HELD_OUT_BLOCKS = 16  # enough to rank learning rates; read once a rate and rung
@@ -28,11 +28,11 @@ class Material:
     replayed: int = 0  # of them general text
 
 
-def check(reading: Reading) -> None:
-    """Raises TaskError where the texts cannot be read, before anything is measured."""
-    divided(reading.corpus, reading.field)
-    if reading.general is not None:
-        divided(reading.general, reading.field)
+def digests(methods: Iterable[object]) -> list[str]:
+    """Of the content of every text that one of the methods reads. Raises TaskError where one cannot be read."""
+    readings = [method.reading for method in methods if isinstance(method, Reads)]
+    texts = [(text, r.field) for r in readings for text in (r.corpus, r.general) if text is not None]
+    return [divided(text, field).digest for text, field in texts]
 
 
 def material_of(reading: Reading, tokenizer: Any, longest: int | None) -> Material:

@@ -88,9 +88,11 @@ def test_the_artefact_answers_without_its_corpus(compared, place, tmp_path):
 def test_another_corpus_in_the_same_place_is_another_artefact(place):
     write(place / "changing.txt", documents(30))
     changing = recipe(place).replace("corpus.txt", "changing.txt")
-    run(place, "changing", changing)
+    before = run(place, "changing", changing)
     write(place / "changing.txt", documents(30, seed=5))
-    run(place, "changing", changing, "majority")
+    after = run(place, "changing", changing)
+    assert before.run != after.run
+    assert before.rows[0].read != after.rows[0].read
     assert len(list((place / "changing" / "artefacts").iterdir())) == 2
 
 
