@@ -116,7 +116,7 @@ class Gap:
 
     train: float
     dev: float
-    error: float  # standard error of the difference
+    error: float | None  # standard error of the difference; None where one side has a single lesson
     opened: bool  # beyond two standard errors, and more than a tenth of the loss on dev
 
 

@@ -101,8 +101,9 @@ class Row:
         found = [seed.facts.gap for seed in self.seeds if seed.facts.gap is not None]
         if not found:
             return None
-        train, dev, error = (fmean(getattr(gap, name) for gap in found) for name in ("train", "dev", "error"))
-        return Gap(train, dev, error, any(gap.opened for gap in found))
+        errors = [gap.error for gap in found if gap.error is not None]
+        error = fmean(errors) if errors else None
+        return Gap(fmean(g.train for g in found), fmean(g.dev for g in found), error, any(g.opened for g in found))
 
     @property
     def read(self) -> tuple[ReadText, ...]:

@@ -216,7 +216,7 @@ def _settings(order: Order, plan: Plan) -> Settings:
         batch=plan.batch,
         seed=order.seed,
         weight_decay=_WEIGHT_DECAY,
-        every=max(1, plan.steps // VALIDATIONS),
+        every=-(-plan.steps // VALIDATIONS),
         patience=plan.steps,  # the schedule ends low: never stopped before
         checkpoint_seconds=_CHECKPOINT_SECONDS,
     )

@@ -22,12 +22,12 @@ class Sides:
 
     train: float
     dev: float
-    error: float
+    error: float | None  # None where a side has a single lesson
 
     @property
     def opened(self) -> bool:
         """Whether dev is worse beyond two standard errors, and by more than a tenth."""
-        return self.dev - self.train > max(2 * self.error, _LEAST * self.dev)
+        return self.error is not None and self.dev - self.train > max(2 * self.error, _LEAST * self.dev)
 
 
 def measure_gap(network: Any, lessons: Sequence[TokenLesson], dev: Sequence[TokenLesson]) -> Sides:
@@ -39,7 +39,7 @@ def measure_gap(network: Any, lessons: Sequence[TokenLesson], dev: Sequence[Toke
     finally:
         for module in training:
             module.training = True
-    return Sides(train, held, math.hypot(first, second))
+    return Sides(train, held, None if first is None or second is None else math.hypot(first, second))
 
 
 def _spaced(lessons: Sequence[TokenLesson]) -> list[TokenLesson]:
@@ -47,13 +47,13 @@ def _spaced(lessons: Sequence[TokenLesson]) -> list[TokenLesson]:
     return [lessons[place * len(lessons) // count] for place in range(count)]
 
 
-def _mean(network: Any, lessons: list[TokenLesson]) -> tuple[float, float]:
+def _mean(network: Any, lessons: list[TokenLesson]) -> tuple[float, float | None]:
     """The mean loss of a target and its standard error, a lesson's targets being dependent."""
     losses = torch.tensor(lesson_losses(network, lessons), dtype=torch.float64)
     targets = torch.tensor([lesson.targets for lesson in lessons], dtype=torch.float64)
     mean = float(losses.sum() / targets.sum())
     count = len(lessons)
     if count < 2:
-        return mean, math.inf
+        return mean, None
     off = (losses - mean * targets).square().sum() * count / (count - 1)
     return mean, float(off.sqrt() / targets.sum())

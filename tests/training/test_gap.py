@@ -34,3 +34,9 @@ def test_a_certain_gap_that_is_small_is_not_flagged():
     assert not Sides(train=3.0, dev=3.1, error=0.001).opened
     assert not Sides(train=1.0, dev=2.0, error=0.6).opened
     assert Sides(train=1.0, dev=2.0, error=0.1).opened
+
+
+def test_of_a_single_lesson_no_error_is_known():
+    sides = measure_gap(llama(), lessons(1), lessons(5))
+    assert sides.error is None
+    assert not sides.opened
