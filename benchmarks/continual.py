@@ -47,15 +47,16 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     data = Path(given.data).resolve()
     corpus, general = data / "peps_code_docs" / "train.txt", data / "wikitext2_small"
-    tokens = 2 * BLOCK * 4 if given.quick else given.tokens
-    recipes = [_recipe(corpus, general / "train.txt", replay, tokens, given.rate) for replay in REPLAYS]
-    task = _task(corpus, given.model, round(tokens * (1 - REPLAYS[2])), 12 if given.quick else None)
+    tokens, block, most = (1024, 64, 4) if given.quick else (given.tokens, BLOCK, None)
+    sizes = f"tokens={tokens},context={block},rate={given.rate}"
+    recipes = [_recipe(corpus, general / "train.txt", replay, sizes) for replay in REPLAYS]
+    task = _task(corpus, given.model, max(4 * BLOCK, round(tokens * (1 - REPLAYS[2]))), most)
     note(f"{len(task.test)} questions, {len(recipes)} arms of {tokens:,} tokens; kept in {given.runs}")
     compared = compare(
         task,
         recipes=["zero-shot:format=plain", *recipes],
         models=[given.model] if given.model else [],
-        general=general / "test.txt",
+        general=None if given.quick else general / "test.txt",
         runs=given.runs,
     )
     with Store.open(given.runs, create=False) as store:
@@ -65,9 +66,9 @@ def main() -> None:
     save(given.out, "continual", {"work": work, "quick": given.quick, "models": shown["models"], "rows": rows})
 
 
-def _recipe(corpus: Path, general: Path, replay: float, tokens: int, rate: float) -> str:
+def _recipe(corpus: Path, general: Path, replay: float, sizes: str) -> str:
     mixed = f',general="{general}",replay={replay}' if replay else ""
-    return f'continual:corpus="{corpus}",tokens={tokens},context={BLOCK},rate={rate}{mixed}+zero-shot:format=plain'
+    return f'continual:corpus="{corpus}",{sizes}{mixed}+zero-shot:format=plain'
 
 
 def _row(row: dict[str, Any], outcomes: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from opportune.types import Method
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -21,7 +19,7 @@ class Reading:
 
 
 @runtime_checkable
-class Reads(Method, Protocol):
+class Reads(Protocol):
     """A method that learns from raw text."""
 
     @property

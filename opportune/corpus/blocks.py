@@ -48,7 +48,7 @@ class Blocks:
                 breaks.append(len(ids))
                 ids.append(opening)
             ids += tokens[begin:end].tolist()
-        return TokenLesson(tuple(ids), 1, tuple(breaks))
+        return TokenLesson(tuple(ids), 1, breaks=tuple(breaks))
 
 
 class Mix(Sequence[TokenLesson]):

@@ -51,11 +51,11 @@ def pretrain(order: Order, watcher: Watcher) -> Report:
     validation = corpus if order.validation is None else divided(order.validation, order.field, whole=True)
     key = digest([order.identity(), corpus.digest, validation.digest, order.validation is None])
     work = _entered(order.out, key)
+    if (order.out / "config.json").exists():
+        shutil.rmtree(work, ignore_errors=True)
+        return read_report(json.loads((order.out / REPORT).read_text())["report"])
     try:
-        with FileLock(order.out / ".lock", timeout=0):
-            if (order.out / REPORT).exists() and (order.out / "config.json").exists():
-                shutil.rmtree(work, ignore_errors=True)
-                return read_report(json.loads((order.out / REPORT).read_text())["report"])
+        with FileLock(work / "lock", timeout=0):
             return _Course(order, work, key, corpus, validation, watcher).run()
     except Timeout:
         raise UsageError(f"{order.out} is being written to by another process") from None
@@ -70,14 +70,13 @@ def _entered(out: Path, key: str) -> Path:
             raise UsageError(
                 f"{out} holds {state} of another order or corpus: repeat that very command, or give another --out"
             )
-    known = {WORK, ".lock"}
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; a folder is expected")
     begun = (work / ORDER).exists() or (out / REPORT).exists()
-    others = sorted(item.name for item in out.iterdir() if item.name not in known) if out.exists() else []
+    others = sorted(item.name for item in out.iterdir() if item.name != WORK) if out.exists() else []
     if others and not begun:
         raise UsageError(f"--out {out} is not empty (it holds {others[0]}): give a new folder")
-    if not (out / REPORT).exists():
+    if not (out / "config.json").exists():
         work.mkdir(parents=True, exist_ok=True)
         _write(work / ORDER, {"key": key})
     return work
