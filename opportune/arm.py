@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from opportune import aside, evaluate
 from opportune.artefacts import School, Trained, train_arm
 from opportune.aside import Backend, Settled
+from opportune.corpus.general import General
 from opportune.cost import Amount, Cost, Meter
 from opportune.evaluate import Call, Journal, NoJournal
 from opportune.journal import StoreJournal, amount_of
@@ -39,6 +40,7 @@ class ArmRunner:
     pool: ModelPool
     task: Task
     metric: Metric
+    general: General  # text on which forgetting is measured
     tell: Tell
 
     def run(self, arm: Arm, item: ArmRecord) -> ArmRecord:
@@ -53,7 +55,7 @@ class ArmRunner:
             settled, preparing = self._prepare(arm.strategy, item, "prepare", model, key)
         trained: Trained | None = None
         if arm.methods:
-            school = School(arm, item, self.task, settled.prepared, self.metric, self._teller(item))
+            school = School(arm, item, self.task, settled.prepared, self.metric, self.general, self._teller(item))
             trained = train_arm(school, self.pool, self.store)
             model, key = trained.model, trained.key
             # What was calibrated on the model before its training must be calibrated anew.

@@ -1,7 +1,7 @@
 """Training an arm: its methods one after the other, each at the learning rate that dev chooses; artefacts are kept.
 
-An artefact is keyed by the model's digest, the methods, the lessons' tokens and the seed: what has been trained once is
-loaded, by whichever arm, run or crash comes back to it, and charged as if it had been trained anew.
+An artefact is keyed by the model's digest, the methods, the tokens of what they learn from and the seed: what has been
+trained once is loaded, by whichever arm, run or crash comes back to it, and charged as if it had been trained anew.
 """
 
 from __future__ import annotations
@@ -15,20 +15,24 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from opportune import evaluate
+from opportune import evaluate, forgetting
 from opportune.bill import Bill, amount_of_steps, points_of, read_bill, trials_of, tuning_of
+from opportune.corpus.general import General
+from opportune.corpus.material import Material, material_of
 from opportune.cost import Amount, Meter
 from opportune.evaluate import NoJournal
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
+from opportune.reading import Reads
 from opportune.recipe import Arm
-from opportune.records import ArmRecord, CurvePoint, Facts
+from opportune.records import ArmRecord, CurvePoint, Facts, Gap, LossChange, ReadText
 from opportune.store import Store
 from opportune.training import checkpoint
-from opportune.training.loop import Settings, Step, total_steps, train
+from opportune.training.gap import measure_gap
+from opportune.training.loop import Settings, Step, figures_of, total_steps, train
 from opportune.training.loop import Trained as Run
 from opportune.training.loss import lesson_loss
-from opportune.training.packing import TokenLesson
+from opportune.training.packing import TokenLesson, identity
 from opportune.training.rates import Choice, overhead, train_at_best_rate
 from opportune.types import Example, Graded, Hints, Method, Metric, Outcome, Progress, Task, digest
 
@@ -44,6 +48,7 @@ class Trained:
     key: str
     folder: Path
     bills: tuple[Bill, ...]  # one per method of the chain
+    forgetting: LossChange | None = None  # on general text
 
     @property
     def tuning(self) -> Amount:
@@ -65,6 +70,9 @@ class Trained:
             rate=last.rate,
             rate_at_edge=any(bill.at_edge for bill in self.bills),
             trials=tuple(trial for bill in self.bills for trial in bill.trials),
+            forgetting=self.forgetting,
+            gap=last.gap,
+            read=tuple(bill.read for bill in self.bills if bill.read is not None),
         )
 
 
@@ -77,7 +85,14 @@ class School:
     task: Task
     prepared: Any
     metric: Metric
+    general: General
     tell: Progress
+
+    def material(self, method: Method, model: Local) -> Material:
+        """What a method learns from: raw text where it reads, else the task's lessons."""
+        if isinstance(method, Reads):
+            return material_of(method.reading, model.tokenizer, model.context)
+        return Material(self.lessons(model, self.task.train), self.lessons(model, self.dev()))
 
     def lessons(self, model: Local, examples: Sequence[Example]) -> list[TokenLesson]:
         """The examples as lessons, in tokens."""
@@ -116,13 +131,16 @@ def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
     arm, item = school.arm, school.item
     assert arm.model is not None
     model = pool.take(arm.model)
-    lessons, dev = school.lessons(model, school.task.train), school.lessons(model, school.dev())
-    key = _key(school, model, lessons, dev)
+    materials = [school.material(method, model) for method in arm.methods]
+    key = _key(school, model, materials)
     folder = store.folder / "artefacts" / key
+    before = forgetting.loss(store, school.general, model, digest([model.info.digest, model.info.dtype]))
     if (folder / "artefact.json").exists():
         trained = _loaded(folder, key, arm.methods, model)
     else:
-        trained = _trained(school, model, lessons, dev, folder, key)
+        trained = _trained(school, model, materials, folder, key)
+    after = forgetting.loss(store, school.general, trained.model, key)
+    trained = replace(trained, forgetting=forgetting.change(school.general, before, after))
     store.put_curve(
         [
             CurvePoint(item.run, item.hash, item.seed, trial, step, values)
@@ -141,10 +159,11 @@ def load_artefact(folder: Path, methods: Sequence[Method], model: Local) -> Loca
     return model.with_network(network)
 
 
-def _key(school: School, model: Local, lessons: Sequence[TokenLesson], dev: Sequence[TokenLesson]) -> str:
+def _key(school: School, model: Local, materials: Sequence[Material]) -> str:
+    """Of the chain's first methods, as many as there are materials."""
     info = model.info
-    methods = [str(part) for part in school.arm.resolved.parts[:-1]]
-    taught = [[(lesson.ids, lesson.start) for lesson in some] for some in (lessons, dev)]
+    methods = [str(part) for part in school.arm.resolved.parts[: len(materials)]]
+    taught = [[identity(some) for some in (material.lessons, material.dev)] for material in materials]
     return digest([info.digest, info.dtype, info.device, methods, taught, school.item.seed])
 
 
@@ -153,18 +172,17 @@ def _loaded(folder: Path, key: str, methods: Sequence[Method], model: Local) -> 
     return Trained(load_artefact(folder, methods, model), key, folder, bills)
 
 
-def _trained(
-    school: School, model: Local, lessons: list[TokenLesson], dev: list[TokenLesson], folder: Path, key: str
-) -> Trained:
-    work, made, network, bills = folder.with_suffix(".work"), folder.with_suffix(".part"), model.network, list[Bill]()
+def _trained(school: School, model: Local, materials: Sequence[Material], folder: Path, key: str) -> Trained:
+    work, made = folder.with_suffix(".work"), folder.with_suffix(".part")
     shutil.rmtree(made, ignore_errors=True)
-    for place, method in enumerate(school.arm.methods):
+    model, bills = _begun(school, model, materials, made)
+    network = model.network
+    for place, method in list(enumerate(school.arm.methods))[len(bills) :]:
         network = method.attach(network, school.item.seed, school.hints(model))
+        material = materials[place]
         if getattr(network, "virtual_tokens", 0):  # every prompt begins with them
-            steered = model.with_network(network)
-            lessons, dev = school.lessons(steered, school.task.train), school.lessons(steered, school.dev())
-        course = _Course(school, model, network, method, lessons, dev, work / str(place))
-        bills.append(course.run())
+            material = school.material(method, model.with_network(network))
+        bills.append(_Course(school, model, network, method, material, work / str(place)).run())
         (made / str(place)).mkdir(parents=True)
         with checkpoint.writing(made):
             method.save(network, made / str(place))
@@ -176,6 +194,18 @@ def _trained(
     return Trained(model.with_network(network.eval()), key, folder, tuple(bills))
 
 
+def _begun(school: School, model: Local, materials: Sequence[Material], made: Path) -> tuple[Local, list[Bill]]:
+    """The chain as far as another arm has come with the same first methods: that model, its bills, its artefacts."""
+    for length in reversed(range(1, len(materials))):
+        key = _key(school, model, materials[:length])
+        folder = made.with_name(key)
+        if (folder / "artefact.json").exists():
+            found = _loaded(folder, key, school.arm.methods[:length], model)
+            shutil.copytree(folder, made, ignore=shutil.ignore_patterns("artefact.json"))
+            return found.model, list(found.bills)
+    return model, []
+
+
 class _Course:
     """One method's training."""
 
@@ -185,23 +215,24 @@ class _Course:
         model: Local,
         network: Any,
         method: Any,
-        lessons: list[TokenLesson],
-        dev: list[TokenLesson],
+        material: Material,
         work: Path,
     ) -> None:
         self.school, self.model, self.network, self.method = school, model, network, method
-        self.lessons, self.dev, self.work = lessons, dev, work
+        self.material, self.lessons, self.dev, self.work = material, material.lessons, material.dev, work
         self.settings = Settings(
             rate=method.rate or 0.0, epochs=method.epochs, batch=method.batch, seed=school.item.seed
         )
-        self.steps = total_steps(len(lessons), self.settings)
+        self.steps = total_steps(len(self.lessons), self.settings)
 
     def run(self) -> Bill:
         """Choose the rate where none is given, train to the end, leave the network with the best weights."""
+        before = figures_of(self.network, self._figures)["loss"] if self.material.read else 0.0
         with Meter() as meter:
             choice = self._chosen()
             done = choice.trial if choice else self._trained()
         peak = meter.amount.peak_bytes
+        sides = measure_gap(self.network, self.lessons, self.dev)
         return Bill(
             tuning=replace(tuning_of(choice), peak_bytes=peak) if choice else Amount(),
             training=replace(amount_of_steps(done.steps, done.evaluations), peak_bytes=peak),
@@ -210,7 +241,16 @@ class _Course:
             trials=trials_of(choice),
             trainable=sum(weight.numel() for weight in self.network.parameters() if weight.requires_grad),
             points=points_of(choice, done.steps, done.evaluations),
+            gap=Gap(sides.train, sides.dev, sides.error, sides.opened),
+            read=self._read(before, done.best.figures["loss"]) if done.best and self.material.read else None,
         )
+
+    def _read(self, before: float, after: float) -> ReadText:
+        material, passes = self.material, self.method.epochs
+        assert material.read is not None
+        tokens = sum(lesson.targets for lesson in self.dev)
+        held_out = LossChange(material.read.corpus, tokens, before, after)
+        return ReadText(passes * material.tokens, passes * material.replayed, held_out)
 
     def _chosen(self) -> Choice | None:
         if self.method.rate is not None:
@@ -239,12 +279,14 @@ class _Course:
 
         return watch
 
-    def _loss(self) -> dict[str, float]:
+    def _loss(self, examples: int | None = RATE_EXAMPLES) -> dict[str, float]:
         began = time.perf_counter()
-        loss = lesson_loss(self.network, self.dev[:RATE_EXAMPLES])
+        loss = lesson_loss(self.network, self.dev[:examples])
         return {"loss": loss, "seconds": time.perf_counter() - began}
 
     def _figures(self) -> dict[str, float]:
+        if self.material.read:  # dev is asked once the whole recipe is trained
+            return self._loss(None)
         began = time.perf_counter()
         score, loss = self.school.ask_dev(self.model.with_network(self.network))
         if loss is None:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from opportune import evaluate
+from opportune.corpus.material import material_of
 from opportune.cost import Amount, Cost
 from opportune.evaluate import NoJournal
 from opportune.inference.flops import Shape, backward_flops, forward_flops, shape_of
@@ -20,6 +21,7 @@ from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item
 from opportune.models.endpoint import Endpoint
 from opportune.models.local import Local
+from opportune.reading import Reads
 from opportune.recipe import Arm
 from opportune.training.loop import Settings, total_steps
 from opportune.training.rates import overhead
@@ -111,9 +113,14 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
 
     tuning, training = preparing + asked(task.dev), Amount()
     for method in arm.methods:
-        taught = [lesson for e in task.train[:SAMPLE] for lesson in arm.strategy.teach(e, view, prepared)]
-        lessons = [model.tokenise_lesson(lesson)[0] for lesson in taught]
-        course = _course(model, method, lessons, len(task.train) * len(taught) // min(SAMPLE, len(task.train)))
+        if isinstance(method, Reads):
+            material = material_of(method.reading, model.tokenizer, model.context)
+            lessons = [lesson.ids for lesson in material.lessons[:SAMPLE]]
+            course = _course(model, method, lessons, len(material.lessons), method.reading.block)
+        else:
+            taught = [lesson for e in task.train[:SAMPLE] for lesson in arm.strategy.teach(e, view, prepared)]
+            lessons = [tuple(model.tokenise_lesson(lesson)[0]) for lesson in taught]
+            course = _course(model, method, lessons, len(task.train) * len(taught) // min(SAMPLE, len(task.train)), 3)
         training += course
         if method.rate is None:
             tuning += course.scaled(overhead(len(method.grid)))
@@ -140,14 +147,15 @@ def _asking(counted: _Blank, sample: int, questions: int, shape: Shape) -> Amoun
     )
 
 
-def _course(model: Local, method: Method, lessons: Sequence[Sequence[int]], number: int) -> Amount:
-    """All steps at one learning rate; the beginning that lessons share is computed once a step."""
+def _course(model: Local, method: Method, lessons: Sequence[Sequence[int]], number: int, targets: int) -> Amount:
+    """All steps at one learning rate; the beginning that lessons share is computed once a step, the head on so many
+    targets of each."""
     settings = Settings(rate=0.0, epochs=method.epochs, batch=method.batch)
     steps, shape = total_steps(number, settings), _shape_under(model.network.config, method)
     depth = shared_length([list(lesson) for lesson in lessons]) if len(lessons) > 1 else 0
     mean = sum(map(len, lessons)) / len(lessons)
     tokens = round(settings.epochs * number * (mean - depth) + steps * depth)
-    work = (shape, tokens, tokens * (depth + TILE), round(settings.epochs * number * 3))
+    work = (shape, tokens, tokens * (depth + TILE), settings.epochs * number * targets)
     return Amount(
         tokens_in=round(settings.epochs * number * mean), flops=float(forward_flops(*work) + backward_flops(*work))
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from statistics import fmean
 from typing import Literal
 
 from opportune.cost import Amount, Cost
-from opportune.records import ArmStatus, Facts, Latency, ModelConfig, TaskConfig
+from opportune.records import ArmStatus, Facts, Gap, Latency, LossChange, ModelConfig, ReadText, TaskConfig
 from opportune.scoring import Estimate
 from opportune.shift import Shift
 
@@ -89,6 +91,27 @@ class Row:
         return any(seed.facts.rate_at_edge for seed in self.seeds)
 
     @property
+    def forgetting(self) -> LossChange | None:
+        """What training did to the loss on general text, the mean over seeds."""
+        return _mean_change([seed.facts.forgetting for seed in self.seeds if seed.facts.forgetting is not None])
+
+    @property
+    def gap(self) -> Gap | None:
+        """The generalisation gap, the mean over seeds; open where it is for any."""
+        found = [seed.facts.gap for seed in self.seeds if seed.facts.gap is not None]
+        if not found:
+            return None
+        errors = [gap.error for gap in found if gap.error is not None]
+        error = fmean(errors) if errors else None
+        return Gap(fmean(g.train for g in found), fmean(g.dev for g in found), error, any(g.opened for g in found))
+
+    @property
+    def read(self) -> tuple[ReadText, ...]:
+        """What each method of the chain that reads raw text read, and what it gained, the mean over seeds."""
+        some = zip(*(seed.facts.read for seed in self.seeds if seed.facts.read), strict=True)
+        return tuple(replace(texts[0], held_out=_mean_change([text.held_out for text in texts])) for texts in some)
+
+    @property
     def interval(self) -> str | None:
         """The score's interval as two percentages."""
         return None if self.score is None else f"{100 * self.score.low:.1f} to {100 * self.score.high:.1f}"
@@ -117,6 +140,13 @@ class Comparison:
     def row(self, recipe: str | None) -> Row | None:
         """The row of a recipe."""
         return next((row for row in self.rows if row.recipe == recipe), None)
+
+
+def _mean_change(changes: Sequence[LossChange]) -> LossChange | None:
+    if not changes:
+        return None
+    before, after = (fmean(getattr(change, name) for change in changes) for name in ("before", "after"))
+    return replace(changes[0], before=before, after=after)
 
 
 def mean_amount(amounts: list[Amount]) -> Amount:

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 from opportune import recipe as recipes_
 from opportune.arm import ArmRunner, Stage
+from opportune.corpus.general import general_text
+from opportune.corpus.material import digests as digests_of
 from opportune.errors import OpportuneError, RecipeError, StoreError
 from opportune.estimate import predict
 from opportune.metrics import metric_named, resolved_name
@@ -66,6 +68,7 @@ class Settings:
     max_dollars: float | None = None  # what all endpoints together may cost, earlier sittings of the run included
     max_tokens: int | None = None  # what they may read and write
     prices: Path | None = None  # a file of prices beside those that are shipped
+    general: str | None = None  # text on which forgetting is measured; None: the one of the package
     runs: Path = field(default_factory=lambda: Path("opportune-runs"))
 
     def __post_init__(self) -> None:
@@ -93,9 +96,12 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
     pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code, settings.remote())
     arms = _arms(task, settings)
     _check(arms, task)
+    general = general_text(settings.general)
+    texts = digests_of(method for arm in arms for method in arm.methods)  # a broken line is said before anything runs
+    texts += [general.digest] if settings.general else []
     digests = {str(arm.model): pool.info(arm.model).digest for arm in arms if arm.model}
     hashes = [arm.hash(digests.get(str(arm.model))) for arm in arms]
-    key = digest([task.fingerprint(), hashes, settings.seeds, _placement(pool, arms)])
+    key = digest([task.fingerprint(), hashes, settings.seeds, _placement(pool, arms), *texts])
     plan = _Plan(task, settings, pool, arms, hashes, _judge(metric, pool))
     before = next((record.id for record in store.list_runs() if record.key == key), None)
     plan.greet(store, before)
@@ -108,7 +114,7 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
             watcher.note(text)
         for arm, item in pending:
             if item.status != "done":
-                _run_arm(ArmRunner(store, pool, task, metric, watcher.stage), arm, item, watcher)
+                _run_arm(ArmRunner(store, pool, task, metric, general, watcher.stage), arm, item, watcher)
     return record
 
 

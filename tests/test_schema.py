@@ -17,6 +17,7 @@ AMOUNT = {"seconds", "tokens_in", "tokens_out", "calls", "flops", "peak_bytes", 
 ROW = {
     *("recipe", "model", "status", "score", "low", "high", "n", "failed", "unparsed", "dev_score"),
     *("versus_reference", "cost", "asking_per_1000", "latency", "distribution"),
+    *("forgetting", "generalisation_gap", "read"),
 }
 
 

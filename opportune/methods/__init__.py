@@ -3,6 +3,7 @@
 TABLE: dict[str, str] = {
     "lora": "opportune.methods.lora:Lora",
     "full": "opportune.methods.full:Full",
+    "continual": "opportune.methods.continual:Continual",
     "prompt-tuning": "opportune.methods.prompt_tuning:PromptTuning",
     "prefix-tuning": "opportune.methods.prefix_tuning:PrefixTuning",
     "p-tuning": "opportune.methods.p_tuning:PTuning",

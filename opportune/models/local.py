@@ -59,9 +59,10 @@ class Local:
     def __init__(self, network: Any, tokenizer: Any, info: ModelInfo) -> None:
         self.network, self.tokenizer, self.info = network, tokenizer, info
         config = network.config.get_text_config()
+        self.context: int | None = getattr(config, "max_position_embeddings", None)  # tokens
         first = getattr(network.get_input_embeddings(), "size", 0)  # the ids of virtual tokens follow the vocabulary's
         virtual = range(first, first + getattr(network, "virtual_tokens", 0))
-        self._preparer = Preparer(tokenizer, getattr(config, "max_position_embeddings", None), virtual)
+        self._preparer = Preparer(tokenizer, self.context, virtual)
         self._engine = Engine(network)
         self._reuses = False
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from opportune.metrics import short_name
 from opportune.records import Facts
-from opportune.report import numbers
+from opportune.report import numbers, training
 from opportune.report.rendering import render
 from opportune.rows import Comparison, Row
 from opportune.spec import parse
@@ -107,6 +107,7 @@ def notes(row: Row) -> list[str]:
     if row.rate_at_edge:
         rates = sorted({numbers.rate(s.facts.rate) for s in row.seeds if s.facts.rate_at_edge})
         found.append(f"the best learning rate, {', '.join(rates)}, is an end of its grid: a better one may lie outside")
+    found += training.notes(row)
     if row.seeds:
         found += _facts(row.seeds[0].facts)
     if row.shots_dropped:

@@ -21,7 +21,7 @@ from opportune.inference.flops import Shape, backward_flops, forward_flops, pair
 from opportune.training import checkpoint
 from opportune.training.loss import CHUNK, row_budget, summed_loss
 from opportune.training.masters import Masters
-from opportune.training.packing import Pack, TokenLesson, packs
+from opportune.training.packing import Pack, TokenLesson, identity, packs
 from opportune.training.schedule import rate_at
 from opportune.types import digest
 
@@ -41,6 +41,7 @@ class Settings:
     decay: float = 0.5  # fraction of the steps
     clip: float = 1.0  # norm of the gradient
     weight_decay: float = 0.0
+    every: int | None = None  # steps between evaluations, which end with one; None: an epoch
     patience: int = 2  # evaluations without a new best before it stops
     stop_after: int | None = None  # pause after so many steps; the same call without it goes on
     checkpoint_seconds: float = 60.0
@@ -135,7 +136,7 @@ def figures_of(network: Any, evaluate: Evaluate) -> dict[str, float]:
 def key_of(lessons: Sequence[TokenLesson], settings: Settings, masters: Masters) -> str:
     """Identifies the training that a checkpoint belongs to."""
     known = asdict(settings) | {"stop_after": None, "checkpoint_seconds": None}
-    return digest([known, [(lesson.ids, lesson.start) for lesson in lessons], sorted(masters.weights)])
+    return digest([known, identity(lessons), sorted(masters.weights)])
 
 
 class _Training:
@@ -171,7 +172,8 @@ class _Training:
         pause = min(self.settings.stop_after or self.steps, self.steps)
         while self.state.done < pause and not self.state.stale(self.settings.patience):
             self._step()
-            if self.state.done % self._epoch == 0 and self.evaluate:
+            due = self.state.done % (self.settings.every or self._epoch) == 0 or self.state.done == self.steps
+            if due and self.evaluate:
                 self._evaluate(self.evaluate)
             if time.monotonic() - self.saved >= self.settings.checkpoint_seconds:
                 self._save()
