@@ -16,6 +16,8 @@ from pathlib import Path
 from opportune.answering import Answerer
 from opportune.arm import Stage
 from opportune.comparison import of_run
+from opportune.errors import UsageError
+from opportune.export import Exported, export_adapter, export_merged
 from opportune.records import ArmRecord, RunRecord
 from opportune.report.page import fragment, write_report
 from opportune.rows import Comparison
@@ -23,9 +25,9 @@ from opportune.run import DEFAULT_MODEL, Settings, Watcher, run
 from opportune.schema import to_json
 from opportune.store import Store
 from opportune.tasks.load import load_task, task_from_records
-from opportune.types import Answer, Task
+from opportune.types import Answer, Progress, Task
 
-__all__ = ["ask", "compare", "load_task", "report", "show", "task_from_records"]
+__all__ = ["ask", "compare", "export", "load_task", "report", "show", "task_from_records"]
 
 RUNS = "opportune-runs"
 
@@ -99,6 +101,24 @@ def ask(run_name: str, recipe: str, text: str, *, runs: Path | str = RUNS) -> An
     """Answer a new input with a finished run's recipe, its trained weights included. "latest" names the latest run."""
     with Store.open(runs, create=False) as store:
         return Answerer(store, run_name, recipe)(text)
+
+
+def export(
+    run_name: str,
+    recipe: str,
+    *,
+    merged: Path | str | None = None,
+    adapter: Path | str | None = None,
+    runs: Path | str = RUNS,
+    progress: Progress = lambda stage, done, total: None,
+) -> list[Exported]:
+    """Write a finished run's trained recipe as folders that other software loads: `merged` into the model, or as an
+    `adapter` in peft's format. Each re-answers the test split first; raises ParityError where it answers otherwise."""
+    if merged is None and adapter is None:
+        raise UsageError("nothing to export: name a folder with --merged, --adapter or both")
+    with Store.open(runs, create=False) as store:
+        asked = [(export_merged, merged), (export_adapter, adapter)]
+        return [write(store, run_name, recipe, Path(to), progress) for write, to in asked if to is not None]
 
 
 def _page(store: Store, run_id: str) -> Path:
