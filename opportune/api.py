@@ -16,8 +16,11 @@ from pathlib import Path
 from opportune.answering import Answerer
 from opportune.arm import Stage
 from opportune.comparison import of_run
+from opportune.curves import DRAWS, SIZES, CurveWatcher
+from opportune.curves import curve as measure_curve
 from opportune.errors import UsageError
-from opportune.export import Exported, export_adapter, export_merged
+from opportune.exporting import Exported, export_adapter, export_merged
+from opportune.labels import Curves
 from opportune.records import ArmRecord, RunRecord
 from opportune.report.page import fragment, write_report
 from opportune.rows import Comparison
@@ -27,7 +30,7 @@ from opportune.store import Store
 from opportune.tasks.load import load_task, task_from_records
 from opportune.types import Answer, Progress, Task
 
-__all__ = ["ask", "compare", "export", "load_task", "report", "show", "task_from_records"]
+__all__ = ["ask", "compare", "curve", "export", "load_task", "report", "show", "task_from_records"]
 
 RUNS = "opportune-runs"
 
@@ -84,6 +87,37 @@ def compare(
         return comparison
 
 
+def curve(
+    task: Task | None = None,
+    *,
+    recipes: Sequence[str],
+    sizes: Sequence[int] = SIZES,
+    draws: int = DRAWS,
+    models: Sequence[str] = (),
+    device: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+    runs: Path | str = RUNS,
+    watcher: CurveWatcher | None = None,
+    source: str = "",
+) -> Curves:
+    """Measure recipes with more and more labelled examples; None is the bundled task.
+
+    Each size is measured on `draws` nested, stratified draws of train, with the same dev and test. The same call after
+    an interruption goes on where it stopped; sizes, draws and recipes can be added. Raises UsageError for bad input.
+    """
+    settings = Settings(
+        recipes=tuple(recipes),
+        models=tuple(models) or (DEFAULT_MODEL,),
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        runs=Path(runs),
+    )
+    with Store.open(settings.runs) as store:
+        return measure_curve(task or load_task(None), settings, sizes, draws, store, watcher or _Unwatched(), source)
+
+
 def show(name: str | None = None, *, runs: Path | str = RUNS) -> Comparison:
     """A stored run, finished or not; the latest by default. Raises StoreError where there is none."""
     with Store.open(runs, create=False) as store:
@@ -138,4 +172,10 @@ class _Unwatched:
         return None
 
     def end(self, arm: ArmRecord) -> None:
+        return None
+
+    def plan(self, seconds: Sequence[float]) -> None:
+        return None
+
+    def cell(self, place: int, name: str) -> None:
         return None

@@ -23,7 +23,7 @@ from opportune.types import Completion, Graded, Metric, ModelInfo, Outcome, Prog
 
 # How far the log-probability of a choice, or of a text per square root of its tokens, may move by rounding alone, in
 # nats. Measured in docs/export.md; a wrong scale, a missing layer or another prompt moves it by whole nats.
-NOISE = {"float32": 2e-3, "float16": 0.1, "bfloat16": 0.5}
+NOISE = {"float32": 2e-3, "float16": 0.1, "bfloat16": 0.75}
 BY_CHANCE = 0.01  # ties break either way: changed scores that all go one way are no ties
 
 

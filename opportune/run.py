@@ -67,6 +67,7 @@ class Settings:
     max_tokens: int | None = None  # what they may read and write
     prices: Path | None = None  # a file of prices beside those that are shipped
     runs: Path = field(default_factory=lambda: Path("opportune-runs"))
+    growing: bool = False  # recipes asked for later join the run, instead of making another
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -95,7 +96,8 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
     _check(arms, task)
     digests = {str(arm.model): pool.info(arm.model).digest for arm in arms if arm.model}
     hashes = [arm.hash(digests.get(str(arm.model))) for arm in arms]
-    key = digest([task.fingerprint(), hashes, settings.seeds, _placement(pool, arms)])
+    named = [] if settings.growing else hashes
+    key = digest([task.fingerprint(), named, settings.seeds, _placement(pool, arms)])
     plan = _Plan(task, settings, pool, arms, hashes, _judge(metric, pool))
     before = next((record.id for record in store.list_runs() if record.key == key), None)
     plan.greet(store, before)
