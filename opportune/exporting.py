@@ -19,7 +19,6 @@ from opportune.errors import ParityError, RecipeError, UsageError
 from opportune.methods.common import merged
 from opportune.models.loading import load_model
 from opportune.models.local import Local
-from opportune.models.plain import made_plain
 from opportune.parity import Parity, check
 from opportune.store import Store
 from opportune.types import Progress
@@ -51,7 +50,7 @@ def export_merged(store: Store, run: str, recipe: str, folder: Path, tell: Progr
         for place, method in enumerate(arm.methods):
             network = method.load(network, _artefact(arm) / str(place))
         _refuse_virtual(arm, network)
-        _save(made_plain(merged(network), _instead(arm)), model, known["dtype"], part)
+        _save(_merged(arm, network), model, known["dtype"], part)
         tell("merging in float32", 1, 1)
 
     def loaded(part: Path) -> Local:
@@ -107,6 +106,24 @@ def _instead(arm: StoredArm) -> str:
 def _refuse_virtual(arm: StoredArm, network: Any) -> None:
     if getattr(network, "virtual_tokens", 0):
         raise RecipeError(f"a soft prompt is input, no weight that could be merged into the model; {_instead(arm)}")
+
+
+def _merged(arm: StoredArm, network: Any) -> Any:
+    """The network with all that was trained in tensors that its architecture knows. Raises RecipeError otherwise."""
+    import torch
+
+    try:
+        network = merged(network)
+    except RecipeError as error:
+        raise RecipeError(f"{error}; {_instead(arm)}") from error
+    with torch.device("meta"):
+        known = set(type(network)(network.config).state_dict())
+    if strange := sorted(set(network.state_dict()) - known):
+        raise RecipeError(
+            f"{type(network).__name__} has no place for {len(strange)} of the trained tensors, first {strange[0]!r}; "
+            f"{_instead(arm)}"
+        )
+    return network
 
 
 def _gated(

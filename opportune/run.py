@@ -6,7 +6,7 @@ The same task, recipes, models and seeds are the same run: asked for again, it g
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +24,7 @@ from opportune.models.prices import read_prices
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
 from opportune.store import Store
-from opportune.types import Graded, Metric, ModelInfo, Split, Task, digest
+from opportune.types import Example, Graded, Metric, ModelInfo, Split, Task, digest
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 DEFAULT_MODEL = "smollm2-135m"
@@ -148,10 +148,20 @@ def _check(arms: Sequence[Arm], task: Task) -> None:
                 f"recipe {arm.text!r} trains, but {arm.model} is an endpoint, whose weights are not here: give a local "
                 "model after '@'"
             )
+        if arm.methods and (lacks := getattr(arm.strategy, "lacks", None)):
+            _check_lessons(arm, task, lacks)
     for strategy in (strategy for arm in arms for strategy in arm.candidates if strategy.needs_model):
         flow = strategy.prepare(task.view(), 0)
         next(flow, None)
         flow.close()
+
+
+def _check_lessons(arm: Arm, task: Task, lacks: Callable[[Example], str | None]) -> None:
+    """Training learns from train, its rate and length are chosen on dev: each must have something to teach by."""
+    for split in ("train", "dev"):
+        found = [lacks(example) for example in task.split(split)]
+        if all(found):
+            raise RecipeError(f"recipe {arm.text!r} has nothing to teach by: no {split} example has {found[0]}")
 
 
 def _placement(pool: ModelPool, arms: Sequence[Arm]) -> list[str]:

@@ -18,7 +18,7 @@ from opportune.answering import StoredArm
 from opportune.api import compare, export
 from opportune.cli.main import _run
 from opportune.errors import ParityError, RecipeError, StoreError, UsageError
-from opportune.models.plain import made_plain
+from opportune.exporting import _merged
 from opportune.store import Store
 from tests.inference.tiny import CHATML, plain_network_of, tokenizer_of
 from tests.toy import toy_task
@@ -183,23 +183,15 @@ def test_ties_that_all_go_one_way_are_no_ties():
     assert not parity._one_sided([])
 
 
-def test_biases_that_training_added_set_the_configurations_flags():
+@pytest.mark.parametrize("place", ["model.layers.0.mlp.adapter", "model.layers.0.self_attn.q_proj.bias"])
+def test_a_tensor_that_the_architecture_does_not_know_is_refused(runs, place):
     network = plain_network_of("llama")
-    for layer in network.model.layers:
-        projection = layer.self_attn.q_proj
-        projection.bias = torch.nn.Parameter(torch.randn(projection.out_features))
-    made = made_plain(network, "instead")
-    assert made.config.attention_bias
-    assert not made.config.mlp_bias
-    made.set_attn_implementation("eager")
-    assert torch.equal(logits(made, IDS), logits(network, IDS))
-
-
-def test_a_tensor_that_the_architecture_does_not_know_is_refused():
-    network = plain_network_of("llama")
-    network.model.layers[0].mlp.adapter = torch.nn.Linear(32, 4)
-    with pytest.raises(RecipeError, match=r"no place for 2 .*mlp.adapter.bias.*use something else"):
-        made_plain(network, "use something else")
+    inner, _, name = place.rpartition(".")
+    setattr(network.get_submodule(inner), name, torch.nn.Parameter(torch.zeros(32)))
+    with Store.open(runs, create=False) as store:
+        arm = StoredArm.find(store, "latest", LORA)
+    with pytest.raises(RecipeError, match=rf"no place for 1 .*{place}.*--adapter"):
+        _merged(arm, network)
 
 
 def test_a_run_whose_calls_cannot_be_read_back_is_no_proof(runs):
