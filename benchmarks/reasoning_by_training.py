@@ -3,8 +3,8 @@
 python -m benchmarks.reasoning_by_training [--task last_letters]
 
 Direct answers; worked solutions (chain of thought); and decompositions, the trained solver then driven by
-least-to-most (Zhou et al. 2022). Trained on short inputs, tested on longer ones. Expected: direct answers collapse with length, worked
-solutions less, decompositions extrapolate. Goes on where an earlier sitting stopped.
+least-to-most (Zhou et al. 2022). Trained on short inputs, tested on longer ones. Expected: direct answers collapse with
+length, worked solutions less, decompositions extrapolate. Goes on where an earlier sitting stopped.
 """
 
 from __future__ import annotations
