@@ -67,9 +67,10 @@ class StoredArm:
 
     def base(self, device: str, dtype: str) -> Local:
         """The model before training. Raises RecipeError where it is another one than the run measured."""
-        known = self.known()
+        known, ref = self.known(), self.recipe.model
         pool = ModelPool(trust=bool(self.config.get("options", {}).get("trust_remote_code")))
-        model = pool.base(ModelRef(known["path"], {"device": device, "dtype": dtype}))
+        packed = {name: value for name, value in (ref.options if ref else {}).items() if name == "quantise"}
+        model = pool.base(ModelRef(known["path"], {"device": device, "dtype": dtype, **packed}))
         if model.info.digest != known["digest"]:
             raise RecipeError(f"the model in {known['path']} is no longer the one that run {self.record.run} measured")
         return model

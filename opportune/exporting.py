@@ -42,6 +42,8 @@ def export_merged(store: Store, run: str, recipe: str, folder: Path, tell: Progr
     folder that is not empty, ParityError (naming the differing examples) where the result answers otherwise."""
     arm = _trained_arm(store, run, recipe)
     known = arm.known()
+    if arm.recipe.model and "quantise" in arm.recipe.model.options:
+        raise RecipeError(f"what was trained on a quantised model does not fit the whole one; {_instead(arm)}")
 
     def make(part: Path) -> None:
         tell("merging in float32", 0, 1)
