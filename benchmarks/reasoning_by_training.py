@@ -10,6 +10,7 @@ length, worked solutions less, decompositions extrapolate. Goes on where an earl
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ def main() -> None:
         arms = TASKS[name](given.data, amounts)
         found: dict[str, Any] = {}
         for what, task, strategy, length in arms:
+            strategy = re.sub(r"max_tokens=\d+", "max_tokens=16", strategy) if given.quick else strategy
             recipe = f"{LORA.format(epochs=amounts.epochs)}+{strategy}"
             compared = measure_kept(task, [recipe], given.model, given.runs)
             by_length = accuracy_by(given.runs, compared, length)
