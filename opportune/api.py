@@ -16,6 +16,11 @@ from pathlib import Path
 from opportune.answering import Answerer
 from opportune.arm import Stage
 from opportune.comparison import of_run
+from opportune.curves import DRAWS, SIZES, CurveWatcher
+from opportune.curves import curve as measure_curve
+from opportune.errors import UsageError
+from opportune.exporting import Exported, export_adapter, export_merged
+from opportune.labels import Curves
 from opportune.records import ArmRecord, RunRecord
 from opportune.report.page import fragment, write_report
 from opportune.rows import Comparison
@@ -23,9 +28,9 @@ from opportune.run import DEFAULT_MODEL, Settings, Watcher, run
 from opportune.schema import to_json
 from opportune.store import Store
 from opportune.tasks.load import load_task, task_from_records
-from opportune.types import Answer, Task
+from opportune.types import Answer, Progress, Task
 
-__all__ = ["ask", "compare", "load_task", "report", "show", "task_from_records"]
+__all__ = ["ask", "compare", "curve", "export", "load_task", "report", "show", "task_from_records"]
 
 RUNS = "opportune-runs"
 
@@ -85,6 +90,37 @@ def compare(
         return comparison
 
 
+def curve(
+    task: Task | None = None,
+    *,
+    recipes: Sequence[str],
+    sizes: Sequence[int] = SIZES,
+    draws: int = DRAWS,
+    models: Sequence[str] = (),
+    device: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+    runs: Path | str = RUNS,
+    watcher: CurveWatcher | None = None,
+    source: str = "",
+) -> Curves:
+    """Measure recipes with more and more labelled examples; None is the bundled task.
+
+    Each size is measured on `draws` nested, stratified draws of train, with the same dev and test. The same call after
+    an interruption goes on where it stopped; sizes, draws and recipes can be added. Raises UsageError for bad input.
+    """
+    settings = Settings(
+        recipes=tuple(recipes),
+        models=tuple(models) or (DEFAULT_MODEL,),
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        runs=Path(runs),
+    )
+    with Store.open(settings.runs) as store:
+        return measure_curve(task or load_task(None), settings, sizes, draws, store, watcher or _Unwatched(), source)
+
+
 def show(name: str | None = None, *, runs: Path | str = RUNS) -> Comparison:
     """A stored run, finished or not; the latest by default. Raises StoreError where there is none."""
     with Store.open(runs, create=False) as store:
@@ -104,6 +140,24 @@ def ask(run_name: str, recipe: str, text: str, *, runs: Path | str = RUNS) -> An
         return Answerer(store, run_name, recipe)(text)
 
 
+def export(
+    run_name: str,
+    recipe: str,
+    *,
+    merged: Path | str | None = None,
+    adapter: Path | str | None = None,
+    runs: Path | str = RUNS,
+    progress: Progress = lambda stage, done, total: None,
+) -> list[Exported]:
+    """Write a finished run's trained recipe as folders that other software loads: `merged` into the model, or as an
+    `adapter` in peft's format. Each re-answers the test split first; raises ParityError where it answers otherwise."""
+    if merged is None and adapter is None:
+        raise UsageError("nothing to export: name a folder with --merged, --adapter or both")
+    with Store.open(runs, create=False) as store:
+        asked = [(export_merged, merged), (export_adapter, adapter)]
+        return [write(store, run_name, recipe, Path(to), progress) for write, to in asked if to is not None]
+
+
 def _page(store: Store, run_id: str) -> Path:
     return store.run_folder(run_id) / "report.html"
 
@@ -121,4 +175,10 @@ class _Unwatched:
         return None
 
     def end(self, arm: ArmRecord) -> None:
+        return None
+
+    def plan(self, seconds: Sequence[float]) -> None:
+        return None
+
+    def cell(self, place: int, name: str) -> None:
         return None

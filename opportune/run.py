@@ -6,7 +6,7 @@ The same task, recipes, models and seeds are the same run: asked for again, it g
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +26,7 @@ from opportune.models.prices import read_prices
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
 from opportune.store import Store
-from opportune.types import Graded, Metric, ModelInfo, Split, Task, digest
+from opportune.types import Example, Graded, Metric, ModelInfo, Split, Task, digest
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 DEFAULT_MODEL = "smollm2-135m"
@@ -70,6 +70,7 @@ class Settings:
     prices: Path | None = None  # a file of prices beside those that are shipped
     general: str | None = None  # text on which forgetting is measured; None: the one of the package
     runs: Path = field(default_factory=lambda: Path("opportune-runs"))
+    growing: bool = False  # recipes asked for later join the run, instead of making another
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -101,7 +102,8 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
     texts += [general.digest] if settings.general else []
     digests = {str(arm.model): pool.info(arm.model).digest for arm in arms if arm.model}
     hashes = [arm.hash(digests.get(str(arm.model))) for arm in arms]
-    key = digest([task.fingerprint(), hashes, settings.seeds, _placement(pool, arms), *texts])
+    named = [] if settings.growing else hashes
+    key = digest([task.fingerprint(), named, settings.seeds, _placement(pool, arms), *texts])
     plan = _Plan(task, settings, pool, arms, hashes, _judge(metric, pool))
     before = next((record.id for record in store.list_runs() if record.key == key), None)
     plan.greet(store, before)
@@ -152,10 +154,20 @@ def _check(arms: Sequence[Arm], task: Task) -> None:
                 f"recipe {arm.text!r} trains, but {arm.model} is an endpoint, whose weights are not here: give a local "
                 "model after '@'"
             )
+        if arm.methods and (lacks := getattr(arm.strategy, "lacks", None)):
+            _check_lessons(arm, task, lacks)
     for strategy in (strategy for arm in arms for strategy in arm.candidates if strategy.needs_model):
         flow = strategy.prepare(task.view(), 0)
         next(flow, None)
         flow.close()
+
+
+def _check_lessons(arm: Arm, task: Task, lacks: Callable[[Example], str | None]) -> None:
+    """Training learns from train, its rate and length are chosen on dev: each must have something to teach by."""
+    for split in ("train", "dev"):
+        found = [lacks(example) for example in task.split(split)]
+        if all(found):
+            raise RecipeError(f"recipe {arm.text!r} has nothing to teach by: no {split} example has {found[0]}")
 
 
 def _placement(pool: ModelPool, arms: Sequence[Arm]) -> list[str]:

@@ -24,6 +24,7 @@ Kind_ = Annotated[
 Metric_ = Annotated[str | None, typer.Option("--metric", help="See `opportune list`.")]
 Limit = Annotated[str | None, typer.Option(help="At most this many examples: 500, or train=128,dev=60,test=150.")]
 Group = Annotated[str | None, typer.Option(help="Column whose groups never straddle a split.")]
+Rationale = Annotated[str | None, typer.Option(help="Column of worked solutions. Default: one named rationale.")]
 Try = Annotated[list[str] | None, typer.Option("--try", help="A recipe, such as k-shot:k=16. Repeatable.")]
 Models = Annotated[
     list[str] | None,
@@ -54,6 +55,7 @@ def compare(
     metric: Metric_ = None,
     limit: Limit = None,
     group: Group = None,
+    rationale: Rationale = None,
     tries: Try = None,
     models: Models = None,
     device: Device = None,
@@ -86,11 +88,12 @@ def compare(
         input=input,
         target=target,
         instruction=instruction,
-        choices=[choice.strip() for choice in choices.split(",")] if choices else None,
+        choices=listed(choices),
         kind=kind,
         metric=metric,
         limit=limit,
         group=group,
+        rationale=rationale,
     )
     with LiveView() as view:
         view.task(task)
@@ -117,3 +120,8 @@ def compare(
         typer.echo(json.dumps(to_json(comparison), ensure_ascii=False))
     else:
         print_table(comparison)
+
+
+def listed(choices: str | None) -> list[str] | None:
+    """The value of --choices as a list."""
+    return [choice.strip() for choice in choices.split(",")] if choices else None

@@ -1,4 +1,4 @@
-"""The command line: `opportune compare | show | report | list | ask | lens | pretrain`."""
+"""The command line: `opportune compare | show | report | list | ask | lens | curve | export | pretrain`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from opportune.cli import ask, compare, lens, listing, pretrain, show
+from opportune.cli import ask, compare, curve, export, lens, listing, pretrain, show
 from opportune.errors import OpportuneError
 
 # Rich help would cost half of the 0.4 s that `--help` may take.
@@ -27,6 +27,8 @@ app.command("list")(listing.list_)
 app.command("ask")(ask.ask)
 app.command("lens")(lens.lens)
 app.command("pretrain")(pretrain.pretrain)
+app.command("curve")(curve.curve)
+app.command("export")(export.export)
 
 BAD_INPUT, INTERRUPTED = 2, 130
 

@@ -199,11 +199,11 @@ class Local:
             prompt.temperature,
             prompt.max_tokens,
             self._preparer.renderer.stops(prompt),
-            self._ends(rendered.chat),
+            self.ends(rendered.chat),
             prompt.seed,
         )
 
-    def _ends(self, chat: bool) -> frozenset[int]:
+    def ends(self, chat: bool) -> frozenset[int]:
         """The tokens that end an answer: the model's own, and the turn's end in chat."""
         settings = getattr(self.network, "generation_config", None)
         own = getattr(settings, "eos_token_id", None)
