@@ -14,6 +14,7 @@ from opportune.journal import StoreJournal
 from opportune.models.endpoint import Endpoint, Remote, is_remote
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
+from opportune.models.response_cache import ResponseCache
 from opportune.options import build
 from opportune.records import ArmRecord, RunConfig
 from opportune.spec import ModelRef, Recipe, parse
@@ -24,14 +25,14 @@ from opportune.types import Answer, Example, Flow, Question, Strategy, TaskView
 class Answerer:
     """One arm of a stored run, ready to answer. Raises RecipeError for a recipe that the run has not finished."""
 
-    def __init__(self, store: Store, run: str, recipe: str) -> None:
+    def __init__(self, store: Store, run: str, recipe: str, *, cache: ResponseCache | None = None) -> None:
         record = store.run(run)
         arm = _find(store.arms(record.id), recipe, record.id)
         resolved = parse(arm.resolved["recipe"])
         part = parse(arm.facts.chosen).parts[-1] if arm.facts.chosen else resolved.parts[-1]
         self._strategy: Strategy = build(part, strategies.TABLE[part.name])
         self.view = _view(store, record.id, record.config)
-        self.model = _model(arm, resolved, record.config)
+        self.model = _model(arm, resolved, record.config, cache)
         self._prepared = self._prepare(store, arm)
 
     def _prepare(self, store: Store, arm: ArmRecord) -> Any:
@@ -75,11 +76,11 @@ def _view(store: Store, run: str, config: RunConfig) -> TaskView:
     return TaskView(task["name"], task["instruction"], task["kind"], labels, train)
 
 
-def _model(arm: ArmRecord, resolved: Recipe, config: RunConfig) -> Local | Endpoint | None:
+def _model(arm: ArmRecord, resolved: Recipe, config: RunConfig, cache: ResponseCache | None) -> Local | Endpoint | None:
     if resolved.model is None:
         return None
     if is_remote(resolved.model):
-        return _endpoint(arm, resolved.model, config)
+        return _endpoint(arm, resolved.model, config, cache)
     known = next(model for model in config["models"] if model["name"] == arm.model)
     pool = ModelPool(trust=bool(config.get("options", {}).get("trust_remote_code")))
     model = pool.base(ModelRef(known["path"], {"device": known["device"], "dtype": known["dtype"]}))
@@ -93,11 +94,11 @@ def _model(arm: ArmRecord, resolved: Recipe, config: RunConfig) -> Local | Endpo
     return load_artefact(Path(arm.facts.artefact), built, model)
 
 
-def _endpoint(arm: ArmRecord, ref: ModelRef, config: RunConfig) -> Endpoint:
+def _endpoint(arm: ArmRecord, ref: ModelRef, config: RunConfig, cache: ResponseCache | None) -> Endpoint:
     """The server that the run asked: where the recipe does not name it, `--base-url` or the environment did."""
     for known in config["models"]:
         if known["name"] == arm.model:
-            found = Endpoint.of(ref, Remote(base_url=known["path"]))
+            found = Endpoint.of(ref, Remote(base_url=known["path"], cache=cache))
             if found.info.digest == known["digest"]:
                 return found
     raise RecipeError(f"run {arm.run} does not say which server answered as {arm.model}")

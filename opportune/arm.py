@@ -11,7 +11,7 @@ from opportune.artefacts import School, Trained, train_arm
 from opportune.aside import Backend, Settled
 from opportune.cost import Amount, Cost, Meter
 from opportune.evaluate import Call, Journal, NoJournal
-from opportune.journal import StoreJournal, amount_of
+from opportune.journal import StoreJournal, amount_of, cached_amount
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm, model_ref
 from opportune.records import REMOTE, ArmRecord, Facts, OutcomeRecord
@@ -146,12 +146,15 @@ class ArmRunner:
 
     def _facts(self, item: ArmRecord, settled: Settled, outcomes: Sequence[Outcome], model: Backend | None) -> Facts:
         completions = [completion for outcome in outcomes for completion in outcome.completions]
-        copied = [call for call in self.store.calls(item.run, item.hash, item.seed) if call.shared]
+        whole = self.store.calls(item.run, item.hash, item.seed)
+        calls = [call for call in whole if not call.stage.startswith("grading")]
+        copied, cached = [call for call in calls if call.shared], cached_amount(calls)
         view = self.task.view()
         return Facts(
             questions=len(outcomes),
             latency=aside.latency(settled, view, self.task.dev, outcomes, model, self.metric),
-            saved=amount_of(copied) if copied else None,
+            saved=model.priced(amount_of(copied)) if copied and model else None,
+            cached=model.priced(cached) if cached and model else None,
             dtype=model.info.dtype if model else None,
             shots_dropped=sum(completion.shots_dropped for completion in completions),
             tokens_cut=sum(completion.tokens_cut for completion in completions),
@@ -160,6 +163,7 @@ class ArmRunner:
             notes=tuple(getattr(settled.prepared, "notes", ())),
             content_free=aside.content_free(settled, view, outcomes, model),
             agreement=aside.agreement(outcomes),
+            revised=aside.revised(outcomes, self.metric),
         )
 
     def _journal(self, item: ArmRecord, stage: str, model: Backend | None, key: str) -> Journal:

@@ -39,6 +39,9 @@ BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Server of model
 MaxDollars = Annotated[float | None, typer.Option("--max-dollars", help="Hard cap on what such models may cost.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Hard cap on what they may read and write.")]
 Prices = Annotated[Path | None, typer.Option("--prices", help="JSON or CSV file of prices of models.")]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Pay for calls to servers again whose answers are kept, and keep none.")
+]
 Runs = Annotated[Path, typer.Option(envvar="OPPORTUNE_RUNS", help="Folder of the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
@@ -65,6 +68,7 @@ def compare(
     max_dollars: MaxDollars = None,
     max_tokens: MaxTokens = None,
     prices: Prices = None,
+    no_cache: NoCache = False,
     runs: Runs = Path("opportune-runs"),
     as_json: Json = False,
 ) -> None:
@@ -106,6 +110,7 @@ def compare(
             max_dollars=max_dollars,
             max_tokens=max_tokens,
             prices=prices,
+            cache=not no_cache,
             runs=runs,
             watcher=view,
             source=data or "bundled",

@@ -1,4 +1,4 @@
-"""The command line: `opportune compare | show | report | list | ask | lens`."""
+"""The command line: `opportune compare | show | report | list | ask | lens | cache`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from opportune.cli import ask, compare, lens, listing, show
+from opportune.cli import ask, cache, compare, lens, listing, show
 from opportune.errors import OpportuneError
 
 # Rich help would cost half of the 0.4 s that `--help` may take.
@@ -26,6 +26,7 @@ app.command("report")(show.report)
 app.command("list")(listing.list_)
 app.command("ask")(ask.ask)
 app.command("lens")(lens.lens)
+app.add_typer(cache.app, name="cache")
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
