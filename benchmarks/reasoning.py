@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 
 from benchmarks.common import note, options, save
-from benchmarks.compared import measure, row_of, task_of
+from benchmarks.compared import measure, resumable, row_of, task_of
 from opportune.api import task_from_records
 from opportune.types import Task
 
@@ -31,19 +31,20 @@ THINGS = ("pens", "apples", "stamps", "coins", "books", "shells")
 def main() -> None:
     """One run a task."""
     given = options(__doc__ or "").parse_args()
-    test = 4 if given.quick else 60
-    limit, rows = f"train=64,dev=10,test={test}", []
-    tasks = {
-        "last_letters": lambda: task_of(given.data, "last_letters", limit=limit, metric="exact-match"),
-        "coin_flip": lambda: task_of(given.data, "coin_flip", limit=limit),
-        "one_step_arithmetic": lambda: one_step(test),
-    }
-    for name, make in tasks.items():
-        least = LEAST.get(name, "least-to-most:max_tokens=64")
-        found = measure(make(), [*DIRECT, *REASONED, least], given.model)
-        rows += [{"task": name, **row_of(row)} for row in found.rows]
-        note(f"{name}: " + ", ".join(f"{row.recipe} {row.score and row.score.value:.2f}" for row in found.rows))
-    save(given.out, "reasoning", {"work": f"{test} test questions a task", "quick": given.quick, "rows": rows})
+    with resumable("reasoning") as runs:
+        test = 4 if given.quick else 60
+        limit, rows = f"train=64,dev=10,test={test}", []
+        tasks = {
+            "last_letters": lambda: task_of(given.data, "last_letters", limit=limit, metric="exact-match"),
+            "coin_flip": lambda: task_of(given.data, "coin_flip", limit=limit),
+            "one_step_arithmetic": lambda: one_step(test),
+        }
+        for name, make in tasks.items():
+            least = LEAST.get(name, "least-to-most:max_tokens=64")
+            found = measure(make(), [*DIRECT, *REASONED, least], given.model, runs)
+            rows += [{"task": name, **row_of(row)} for row in found.rows]
+            note(f"{name}: " + ", ".join(f"{r.recipe} {r.score.value if r.score else r.status}" for r in found.rows))
+        save(given.out, "reasoning", {"work": f"{test} test questions a task", "quick": given.quick, "rows": rows})
 
 
 def one_step(test: int) -> Task:

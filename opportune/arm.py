@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from opportune import aside, evaluate
+from opportune import aside, evaluate, scoring
 from opportune.artefacts import School, Trained, train_arm
 from opportune.aside import Backend, Settled
 from opportune.cost import Amount, Cost, Meter
@@ -77,17 +76,15 @@ class ArmRunner:
             asking, outcomes = self._ask(settled, item, "dev", f"dev-{place}", model, key)
             self._grade(item, {"dev": outcomes})
             used += preparing + asking
-            found.append((self._figure(item, outcomes), replace(settled, chosen=str(part))))
+            found.append((self._dev_score(item), replace(settled, chosen=str(part))))
         best = max(found, key=lambda one: one[0])[1]
         return replace(best, searched={str(settled.chosen): score for score, settled in found}), used
 
-    def _figure(self, item: ArmRecord, outcomes: Sequence[Outcome]) -> float:
-        """The metric on dev; a failed call counts as wrong."""
-        stored = {o.example: o.score for o in self.store.outcomes(item.run, item.hash, "dev") if o.seed == item.seed}
-        if not self.metric.additive:
-            answers = [outcome.answer.text if outcome.answer else None for outcome in outcomes]
-            return self.metric.figure(answers, [outcome.example for outcome in outcomes])
-        return math.fsum(stored[outcome.example.id] or 0.0 for outcome in outcomes) / max(len(outcomes), 1)
+    def _dev_score(self, item: ArmRecord) -> float:
+        """The metric on dev, as the comparison will read it; a failed call counts as wrong."""
+        asked = [outcome for outcome in self.store.outcomes(item.run, item.hash, "dev") if outcome.seed == item.seed]
+        sample = scoring.sample(self.metric, asked, self.task.dev)
+        return (scoring.figure(scoring.filled(sample, right=False)) if sample else None) or 0.0
 
     def _prepare(
         self, strategy: Strategy, item: ArmRecord, stage: str, model: Backend | None, key: str

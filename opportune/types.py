@@ -238,9 +238,6 @@ Progress = Callable[[str, int, int], None]
 """Called with a stage's name, how much of it is done, and how much there is."""
 
 
-# ---- metrics --------------------------------------------------------------------------------------------------------
-
-
 @runtime_checkable
 class Metric(Protocol):
     """How good an answer is. A frozen dataclass without options for most."""

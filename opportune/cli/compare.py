@@ -88,7 +88,7 @@ def compare(
         input=input,
         target=target,
         instruction=instruction,
-        choices=[choice.strip() for choice in choices.split(",")] if choices else None,
+        choices=listed(choices),
         kind=kind,
         metric=metric,
         limit=limit,
@@ -119,3 +119,8 @@ def compare(
         typer.echo(json.dumps(to_json(comparison), ensure_ascii=False))
     else:
         print_table(comparison)
+
+
+def listed(choices: str | None) -> list[str] | None:
+    """The choices of `--choices`."""
+    return [choice.strip() for choice in choices.split(",")] if choices else None
