@@ -105,11 +105,11 @@ def agreement(outcomes: Sequence[Outcome]) -> float | None:
 
 def revised(outcomes: Sequence[Outcome], metric: Metric) -> dict[str, float] | None:
     """The shares of the reconsidered answers that differ from their drafts, that became better by it, and worse; None
-    where nothing is reconsidered."""
+    where nothing is reconsidered, or drafts would have to be graded by a model."""
     drafts = [(o, o.answer.draft) for o in outcomes if o.answer is not None and o.answer.draft is not None]
-    if not drafts:
+    if not drafts or isinstance(metric, Graded):
         return None
     changed = [(o, draft) for o, draft in drafts if o.answer is not None and o.answer.text != draft]
-    gains = [(o.score or 0.0) - metric.score(d, o.example) for o, d in changed if not isinstance(metric, Graded)]
+    gains = [(o.score or 0.0) - metric.score(d, o.example) for o, d in changed]
     counts = {"changed": len(changed), "mended": sum(g > 0 for g in gains), "spoilt": sum(g < 0 for g in gains)}
     return {name: count / len(drafts) for name, count in counts.items()}

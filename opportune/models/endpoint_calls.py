@@ -236,8 +236,8 @@ class Caller:
             if error.status_code in (401, 403):
                 self._explain(error, time.monotonic())
         except openai.APIConnectionError as error:
-            cause = self.redacted(str(error.__cause__ or error)).strip()
-            self.absent = f"{self.base_url} cannot be reached: {cause}"
+            if isinstance(error.__cause__, httpx2.ConnectError):
+                self.absent = f"{self.base_url} cannot be reached: {self.redacted(str(error.__cause__)).strip()}"
 
     def _explain(self, error: APIStatusError, start: float) -> NoReturn:
         """Raise what an error status means."""
