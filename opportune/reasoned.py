@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,6 @@ from opportune import scoring
 from opportune.records import Facts, ModelConfig
 from opportune.rows import Row
 from opportune.scoring import Difference, Sample
-from opportune.spec import parse
 
 # What each needs, as its paper found it.
 NEEDS: Mapping[str, str] = {
@@ -50,9 +50,8 @@ def explained(arms: Sequence[Candidate], models: Sequence[ModelConfig]) -> dict[
 
 
 def _technique(row: Row) -> str | None:
-    """The strategy of an arm that trains nothing."""
-    parts = parse(row.recipe).parts
-    return parts[0].name if len(parts) == 1 and row.status == "done" and row.model is not None else None
+    """What its recipe begins with: the strategy, where nothing is trained before it."""
+    return re.split("[:@]", row.recipe)[0] if row.status == "done" and row.model is not None else None
 
 
 def _direct(arm: Candidate, arms: Sequence[Candidate]) -> Candidate | None:
