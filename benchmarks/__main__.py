@@ -5,6 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
-for name in ("scoring", "training", "quality", "endpoint", "demo"):
+for name in (
+    "scoring",
+    "generation",
+    "training",
+    "quality",
+    "calibration",
+    "retrieval",
+    "reasoning",
+    "endpoint",
+    "demo",
+):
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]], check=True)
 subprocess.run([sys.executable, "-m", "benchmarks.table"], check=True)

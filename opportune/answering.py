@@ -15,6 +15,7 @@ from opportune.journal import StoreJournal
 from opportune.models.endpoint import Endpoint, Remote, is_remote
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
+from opportune.models.response_cache import ResponseCache
 from opportune.options import build
 from opportune.records import ArmRecord, ModelConfig, RunConfig
 from opportune.spec import ModelRef, Recipe, parse
@@ -75,13 +76,13 @@ class StoredArm:
             raise RecipeError(f"the model in {known['path']} is no longer the one that run {self.record.run} measured")
         return model
 
-    def model(self) -> Local | Endpoint | None:
-        """The model as the run asked it on test; None where none is asked."""
+    def model(self, cache: ResponseCache | None = None) -> Local | Endpoint | None:
+        """The model as the run asked it on test; None where none is asked. `cache` keeps a server's answers."""
         ref = self.recipe.model
         if ref is None:
             return None
         if is_remote(ref):
-            return _endpoint(self.record, ref, self.config)
+            return _endpoint(self.record, ref, self.config, cache)
         known, artefact = self.known(), self.artefact
         model = self.base(known["device"], known["dtype"])
         return model if artefact is None else load_artefact(artefact, self.methods, model)
@@ -107,10 +108,10 @@ class StoredArm:
 class Answerer:
     """One arm of a stored run, ready to answer. Raises RecipeError for a recipe that the run has not finished."""
 
-    def __init__(self, store: Store, run: str, recipe: str) -> None:
+    def __init__(self, store: Store, run: str, recipe: str, *, cache: ResponseCache | None = None) -> None:
         arm = StoredArm.find(store, run, recipe)
         self._strategy, self.view = arm.strategy, arm.view
-        self.model = arm.model()
+        self.model = arm.model(cache)
         self._prepared = arm.prepared(self.model)
 
     def flow(self, text: str) -> Flow[Answer]:
@@ -149,11 +150,11 @@ def _examples(store: Store, run: str, split: Split) -> tuple[Example, ...]:
     )
 
 
-def _endpoint(arm: ArmRecord, ref: ModelRef, config: RunConfig) -> Endpoint:
+def _endpoint(arm: ArmRecord, ref: ModelRef, config: RunConfig, cache: ResponseCache | None) -> Endpoint:
     """The server that the run asked: where the recipe does not name it, `--base-url` or the environment did."""
     for known in config["models"]:
         if known["name"] == arm.model:
-            found = Endpoint.of(ref, Remote(base_url=known["path"]))
+            found = Endpoint.of(ref, Remote(base_url=known["path"], cache=cache))
             if found.info.digest == known["digest"]:
                 return found
     raise RecipeError(f"run {arm.run} does not say which server answered as {arm.model}")

@@ -21,6 +21,7 @@ from opportune.curves import curve as measure_curve
 from opportune.errors import UsageError
 from opportune.exporting import Exported, export_adapter, export_merged
 from opportune.labels import Curves
+from opportune.models.response_cache import ResponseCache
 from opportune.records import ArmRecord, RunRecord
 from opportune.report.page import fragment, write_report
 from opportune.rows import Comparison
@@ -54,6 +55,7 @@ def compare(
     max_tokens: int | None = None,
     prices: Path | str | None = None,
     general: Path | str | None = None,
+    cache: bool = True,
     runs: Path | str = RUNS,
     watcher: Watcher | None = None,
     source: str = "",
@@ -62,8 +64,9 @@ def compare(
 
     The same call after an interruption goes on where it stopped. Raises UsageError for bad input before anything is
     measured; an arm that fails later is a row with its reason, never a score. `max_dollars` and `max_tokens` cap what
-    models behind a server (`openai:NAME`, at `base_url`) may spend; see docs/endpoints.md.
-    `general` is the text on which forgetting is measured (a file or folder), instead of the one of the package.
+    models behind a server (`openai:NAME`, at `base_url`) may spend; see docs/endpoints.md. Without `cache` their earlier
+    answers are neither used nor kept. `general` is the text on which forgetting is measured (a file or folder), instead
+    of the one of the package.
     """
     settings = Settings(
         recipes=tuple(recipes),
@@ -79,6 +82,7 @@ def compare(
         max_tokens=max_tokens,
         prices=None if prices is None else Path(prices),
         general=None if general is None else str(general),
+        cache=cache,
         runs=Path(runs),
     )
     with Store.open(settings.runs) as store:
@@ -134,10 +138,13 @@ def report(name: str | None = None, *, runs: Path | str = RUNS) -> Path:
         return write_report(store, found, _page(store, found))
 
 
-def ask(run_name: str, recipe: str, text: str, *, runs: Path | str = RUNS) -> Answer:
-    """Answer a new input with a finished run's recipe, its trained weights included. "latest" names the latest run."""
+def ask(run_name: str, recipe: str, text: str, *, cache: bool = True, runs: Path | str = RUNS) -> Answer:
+    """Answer a new input with a finished run's recipe, its trained weights included. "latest" names the latest run.
+
+    What a server has answered before comes from the response cache, unless `cache` is False.
+    """
     with Store.open(runs, create=False) as store:
-        return Answerer(store, run_name, recipe)(text)
+        return Answerer(store, run_name, recipe, cache=ResponseCache() if cache else None)(text)
 
 
 def export(

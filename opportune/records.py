@@ -137,6 +137,7 @@ class Facts:
     questions: int | None = None  # how many questions the item `asking` of the bill covers; None: the test split
     latency: Latency | None = None
     saved: Amount | None = None  # what sharing with other arms saved; not part of the bill
+    cached: Amount | None = None  # what answers kept from earlier runs saved; not taken off the bill either
     dtype: str | None = None
     shots_dropped: int = 0
     tokens_cut: int = 0
@@ -150,6 +151,7 @@ class Facts:
     notes: tuple[str, ...] = ()  # what preparing found that a reader must know
     content_free: dict[str, float] | None = None  # probability of each label for inputs that say nothing
     agreement: float | None = None  # mean share of the samples that voted for the answer
+    revised: dict[str, float] | None = None  # shares of the answers that reviews changed, mended and spoilt
     grading: Amount | None = None  # what a metric graded by a model used on test; not part of the bill
     forgetting: LossChange | None = None  # on general text
     gap: Gap | None = None  # of the last method
@@ -199,6 +201,8 @@ class CallRecord:
     error: str | None = None
     shared: bool = False  # copied from another arm that asked the same
     vector: tuple[float, ...] | None = None  # an embedding
+    cached_in: int = 0  # of the tokens, those that the response cache saved
+    cached_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,14 +247,14 @@ def read_text(value: Mapping[str, Any]) -> ReadText:
 
 
 def _read_facts(value: Mapping[str, Any]) -> Facts:
-    latency, saved, grading = value["latency"], value["saved"], value.get("grading")
+    latency = value["latency"]
+    amounts = {name: value.get(name) for name in ("saved", "cached", "grading")}
     forgetting, gap = value.get("forgetting"), value.get("gap")
     return Facts(
         **{
             **value,
             "latency": latency and Latency(**latency),
-            "saved": saved and Amount(**saved),
-            "grading": grading and Amount(**grading),
+            **{name: amount and Amount(**amount) for name, amount in amounts.items()},
             "notes": tuple(value.get("notes", ())),
             "forgetting": forgetting and LossChange(**forgetting),
             "gap": gap and Gap(**gap),

@@ -77,6 +77,7 @@ class Row:
     asking_per_1000: Amount
     latency: Latency | None
     saved: Amount | None  # what sharing with other arms saved; not part of the cost
+    cached: Amount | None  # what answers kept from earlier runs saved; not taken off the cost either
     shots_dropped: int
     tokens_cut: int
     seeds: tuple[SeedResult, ...]
@@ -84,6 +85,7 @@ class Row:
     confusion: tuple[Confusion, ...]
     frontier: bool = False  # no other arm is as good and cheaper to ask, or better and as cheap
     shift: Shift | None = None  # None where no answer came with a probability for each choice
+    why: str | None = None  # why reasoning did not help here, where it did not
 
     @property
     def rate_at_edge(self) -> bool:

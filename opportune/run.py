@@ -23,6 +23,7 @@ from opportune.models.budget import Budget
 from opportune.models.endpoint import Endpoint, Remote, is_remote
 from opportune.models.pool import ModelPool
 from opportune.models.prices import read_prices
+from opportune.models.response_cache import ResponseCache
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
 from opportune.store import Store
@@ -69,6 +70,7 @@ class Settings:
     max_tokens: int | None = None  # what they may read and write
     prices: Path | None = None  # a file of prices beside those that are shipped
     general: str | None = None  # text on which forgetting is measured; None: the one of the package
+    cache: bool = True  # answers of endpoints come from, and go to, the user's response cache
     runs: Path = field(default_factory=lambda: Path("opportune-runs"))
     growing: bool = False  # recipes asked for later join the run, instead of making another
 
@@ -87,7 +89,8 @@ class Settings:
     def remote(self) -> Remote:
         """How endpoints are asked. Raises ModelError for a file of prices that cannot be read."""
         prices = read_prices(self.prices) if self.prices else ()
-        return Remote(self.base_url, prices, Budget(self.max_dollars, self.max_tokens))
+        cache = ResponseCache() if self.cache else None
+        return Remote(self.base_url, prices, Budget(self.max_dollars, self.max_tokens), cache)
 
 
 def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: str = "") -> RunRecord:
@@ -251,7 +254,7 @@ class _Plan:
             for call in store.calls(run):
                 endpoint = self.judge if call.stage.startswith("grading") else remote.get(call.hash)
                 if endpoint is not None and not call.shared:
-                    budget.count(endpoint.spend(call.tokens_in, call.tokens_out))
+                    budget.count(endpoint.spend(call.tokens_in - call.cached_in, call.tokens_out - call.cached_out))
 
     def notes(self, items: Sequence[ArmRecord]) -> list[str]:
         """What to know of the endpoints before they are asked."""

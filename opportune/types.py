@@ -129,6 +129,8 @@ class Usage:
     calls: int = 1
     seconds: float = 0.0
     flops: float = 0.0
+    cached_in: int = 0  # of these tokens, those of answers kept from earlier calls: counted, but not paid again
+    cached_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class Answer:
     text: str | None
     raw: str = ""
     scores: Mapping[str, float] | None = None  # of each choice, after calibration; of votes, their shares
+    draft: str | None = None  # what was answered before it was reconsidered, where it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +236,6 @@ class Model(Protocol):
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, how much of it is done, and how much there is."""
-
-
-# ---- metrics --------------------------------------------------------------------------------------------------------
 
 
 @runtime_checkable

@@ -14,17 +14,8 @@ from opportune.api import ask, compare, report, show
 from opportune.comparison import show_json
 from opportune.errors import RecipeError, StoreError
 from opportune.store import Store
-from tests.inference.tiny import CHATML, plain_network_of, tokenizer_of
 from tests.run_tiny import RECIPES, main
 from tests.toy import toy_task
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    plain_network_of("llama").save_pretrained(folder)
-    tokenizer_of(template=CHATML).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

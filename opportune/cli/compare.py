@@ -41,6 +41,9 @@ MaxDollars = Annotated[float | None, typer.Option("--max-dollars", help="Hard ca
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Hard cap on what they may read and write.")]
 Prices = Annotated[Path | None, typer.Option("--prices", help="JSON or CSV file of prices of models.")]
 General = Annotated[str | None, typer.Option(help="File or folder of general text, on which forgetting is measured.")]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Pay for calls to servers again whose answers are kept, and keep none.")
+]
 Runs = Annotated[Path, typer.Option(envvar="OPPORTUNE_RUNS", help="Folder of the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
@@ -69,6 +72,7 @@ def compare(
     max_tokens: MaxTokens = None,
     prices: Prices = None,
     general: General = None,
+    no_cache: NoCache = False,
     runs: Runs = Path("opportune-runs"),
     as_json: Json = False,
 ) -> None:
@@ -112,6 +116,7 @@ def compare(
             max_tokens=max_tokens,
             prices=prices,
             general=general,
+            cache=not no_cache,
             runs=runs,
             watcher=view,
             source=data or "bundled",

@@ -1,4 +1,4 @@
-"""The command line: `opportune compare | show | report | list | ask | lens | curve | export | pretrain`."""
+"""The command line: `opportune compare | show | report | list | ask | lens | curve | export | pretrain | cache`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from opportune.cli import ask, compare, curve, export, lens, listing, pretrain, show
+from opportune.cli import ask, cache, compare, curve, export, lens, listing, pretrain, show
 from opportune.errors import OpportuneError
 
 # Rich help would cost half of the 0.4 s that `--help` may take.
@@ -29,6 +29,7 @@ app.command("lens")(lens.lens)
 app.command("pretrain")(pretrain.pretrain)
 app.command("curve")(curve.curve)
 app.command("export")(export.export)
+app.add_typer(cache.app, name="cache")
 
 BAD_INPUT, INTERRUPTED = 2, 130
 

@@ -114,6 +114,12 @@ def notes(row: Row) -> list[str]:
         found.append(f"{row.shots_dropped:,} shots dropped so that prompts fit the context")
     if row.tokens_cut:
         found.append(f"{row.tokens_cut:,} tokens cut from the middle of inputs that were too long for the context")
+    if row.cached is not None:
+        worth = f", {numbers.money(row.cached.dollars)}" if row.cached.dollars is not None else ""
+        tokens = numbers.count((row.cached.tokens_in or 0) + (row.cached.tokens_out or 0))
+        found.append(
+            f"{row.cached.calls:,} calls answered by the response cache ({tokens} tokens{worth}), not paid again"
+        )
     return found
 
 
