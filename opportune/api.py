@@ -64,9 +64,9 @@ def compare(
 
     The same call after an interruption goes on where it stopped. Raises UsageError for bad input before anything is
     measured; an arm that fails later is a row with its reason, never a score. `max_dollars` and `max_tokens` cap what
-    models behind a server (`openai:NAME`, at `base_url`) may spend; see docs/endpoints.md. Without `cache` their earlier
-    answers are neither used nor kept. `general` is the text on which forgetting is measured (a file or folder), instead
-    of the one of the package.
+    models behind a server (`openai:NAME`, at `base_url`) may spend; see docs/endpoints.md. Without `cache` their
+    earlier answers are neither used nor kept. `general` is the text on which forgetting is measured (a file or folder),
+    instead of the one of the package.
     """
     settings = Settings(
         recipes=tuple(recipes),
