@@ -23,6 +23,7 @@ from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, CurvePoint, Facts
 from opportune.store import Store
+from opportune.training.budget import affordable_steps
 from opportune.training.loop import Settings, Step, total_steps, train
 from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
@@ -190,6 +191,10 @@ class _Course:
         self.settings = Settings(
             rate=method.rate or 0.0, epochs=method.epochs, batch=method.batch, seed=school.item.seed
         )
+        self.rates = 1 if method.rate is not None else len(method.grid)
+        if method.budget is not None:
+            affordable = affordable_steps(lessons, self.settings, self.rates, method.budget)
+            self.settings = replace(self.settings, most_steps=affordable)
         self.steps = total_steps(len(lessons), self.settings)
 
     def run(self) -> Bill:
@@ -230,9 +235,8 @@ class _Course:
         )
 
     def _watch(self, stage: str) -> Callable[[Step], None]:
-        rates = 1 if self.method.rate is not None else len(self.method.grid)
-        first = round(self.steps * overhead(rates)) if stage == "training" else 0
-        total = self.steps + round(self.steps * overhead(rates))
+        first = round(self.steps * overhead(self.rates)) if stage == "training" else 0
+        total = self.steps + round(self.steps * overhead(self.rates))
         seen = [0]
 
         def watch(step: Step) -> None:
