@@ -57,7 +57,7 @@ class IA3:
         known = constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
         if kind not in known:
             raise RecipeError(
-                f"ia3: which modules hold keys and values of {kind} is not known; give targets= and inner="
+                f"ia3: which modules make keys and values in {kind} is not known; give targets= and inner="
             )
         return list(known[kind]), list(constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING[kind])
 

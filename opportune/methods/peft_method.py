@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from opportune.errors import RecipeError
 from opportune.methods.common import check_common, load_wrapped, save_wrapped, wrapped
-from opportune.spec import Value
+from opportune.spec import Recipe, Value  # noqa: F401  (Value is written in terms of Recipe)
 from opportune.types import NO_HINTS, Hints
 
 _SOFT = "it puts tokens before the prompt; use prompt-tuning, prefix-tuning or p-tuning"
@@ -27,6 +27,7 @@ _REFUSED = {
     "CARTRIDGE": _SOFT,
     "ADAPTION_PROMPT": "it replaces the attention, which is Opportune's own",
     "ADALORA": "it wants to be told of every step",
+    "LILY": "what it adds to a token depends on the row's other tokens, which are other lessons here",
     "POLY": "it wants a task's number with every input",
     "SHADOW": "it runs a second network beside the first",
     "XLORA": "it combines adapters that must be there already",
