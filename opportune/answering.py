@@ -82,7 +82,8 @@ def _model(arm: ArmRecord, resolved: Recipe, config: RunConfig) -> Local | Endpo
         return _endpoint(arm, resolved.model, config)
     known = next(model for model in config["models"] if model["name"] == arm.model)
     pool = ModelPool(trust=bool(config.get("options", {}).get("trust_remote_code")))
-    model = pool.base(ModelRef(known["path"], {"device": known["device"], "dtype": known["dtype"]}))
+    packed = {name: value for name, value in resolved.model.options.items() if name == "quantise"}
+    model = pool.base(ModelRef(known["path"], {"device": known["device"], "dtype": known["dtype"], **packed}))
     if model.info.digest != known["digest"]:
         raise RecipeError(f"the model in {known['path']} is no longer the one that run {arm.run} measured")
     if arm.facts.artefact is None:

@@ -185,9 +185,9 @@ def _timed(amount: Amount, per_second: float) -> Amount:
 
 def _speed(network: Any) -> float:
     """FLOP/s of a pass through this network, from its own widest layer's product."""
-    weight = max(
-        (p for p in network.get_decoder().parameters() if p.ndim == 2 and p.shape[0] < 32_000), key=lambda p: p.numel()
-    )
+    weights = [p for p in network.get_decoder().parameters() if p.ndim == 2 and p.is_floating_point()]
+    narrow = [weight for weight in weights if weight.shape[0] < 32_000]  # without the embedding
+    weight = max(narrow or weights, key=lambda p: p.numel())
     return _EFFICIENCY * _product_speed(tuple(weight.shape), weight.dtype, weight.device)
 
 

@@ -213,6 +213,7 @@ class ModelInfo:
     digest: str  # of the weights, tokenizer and configuration
     dtype: str
     device: str
+    quantise: str | None = None  # how the weights are packed
 
 
 class Model(Protocol):
@@ -221,7 +222,6 @@ class Model(Protocol):
     @property
     def info(self) -> ModelInfo:
         """Which model it is."""
-        ...
 
     def complete(self, prompts: Sequence[Prompt], known: Mapping[int, Completion]) -> Iterator[tuple[int, Completion]]:
         """Answer all prompts but the `known` ones (index -> completion), yielding each as soon as it is there.

@@ -41,7 +41,11 @@ def shape_of(network: Any) -> Shape:
     for name, module in network.named_modules():
         # What makes virtual tokens works on those few alone.
         if isinstance(module, nn.Linear | Conv1D) and module is not head and "virtual_encoder" not in name:
-            linear[module.weight.requires_grad] += module.weight.numel()
+            # Packed into few bits, a weight has fewer elements than it multiplies.
+            packed = not module.weight.dtype.is_floating_point
+            linear[module.weight.requires_grad] += (
+                module.in_features * module.out_features if packed else module.weight.numel()
+            )
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     width = config.num_hidden_layers * config.num_attention_heads * size
     return Shape(linear[False], linear[True], width, head.weight.numel(), head.weight.requires_grad)
