@@ -243,3 +243,19 @@ def _wide(kind: str) -> Any:
     config = CONFIGS[kind]()
     config.vocab_size = 420
     return config
+
+
+@pytest.mark.parametrize("method", ALL, ids=str)
+def test_it_trains_in_bfloat16_and_comes_back(method: Any, tmp_path: Path) -> None:
+    taught = shifted(lessons(8), tokens(method))
+    made = method.attach(network().to(torch.bfloat16), 3, HINTS)
+    assert {weight.dtype for weight in moving(made).values()} == {torch.bfloat16}
+    begun = lesson_loss(made, taught)
+    assert begun == pytest.approx(lesson_loss(method.attach(network(), 3, HINTS), taught), rel=0.02)
+    done = train(made, taught, Settings(rate=1e-2, epochs=2, batch=4), tmp_path / "work")
+    assert done.steps[-1].loss < done.steps[0].loss
+    (tmp_path / "made").mkdir()
+    method.save(made, tmp_path / "made")
+    again = method.load(network().to(torch.bfloat16), tmp_path / "made")
+    near = 0.02 if getattr(method, "variant", "") == "pissa" else 1e-5  # its rewritten base was rounded
+    assert lesson_loss(again, taught) == pytest.approx(lesson_loss(made, taught), rel=near)
