@@ -19,6 +19,9 @@ from opportune.types import NO_HINTS, Hints
 
 _SOFT = "it puts tokens before the prompt; use prompt-tuning, prefix-tuning or p-tuning"
 _REFUSED = {
+    "LORA": "it is lora here",  # which also saves what rewrites the base weights for the base as it was
+    "IA3": "it is ia3 here",
+    "LN_TUNING": "it is norm here",
     "PROMPT_TUNING": _SOFT,
     "MULTITASK_PROMPT_TUNING": _SOFT,
     "PREFIX_TUNING": _SOFT,
@@ -83,7 +86,7 @@ class Peft:
         return load_wrapped(network, folder)
 
 
-_OWN_TARGETS = {"BEFT", "IA3", "LN_TUNING", "TRAINABLE_TOKENS"}  # those that are not about linear layers
+_OWN_TARGETS = {"BEFT", "TRAINABLE_TOKENS"}  # those that are not about linear layers
 
 
 def _kinds() -> dict[str, Any]:

@@ -35,6 +35,7 @@ from tests.training.tiny import VOCABULARY, lessons, plain_loss
         (lambda: IA3(targets=("k_proj",), inner=("down_proj",)), "ia3:inner names down_proj, which targets does not"),
         (lambda: Peft("NONE"), "peft:kind=NONE is not one of ADALORA"),
         (lambda: Peft("PREFIX_TUNING"), "peft:kind=PREFIX_TUNING cannot be used: it puts tokens before the prompt"),
+        (lambda: Peft("LORA"), "peft:kind=LORA cannot be used: it is lora here"),
         (lambda: Peft("VERA", rest=(("rank", 4),)), "peft:kind=VERA: unknown option 'rank'; it has .* r, "),
         (lambda: Peft("VERA", rest=(("r", "four"),)), "peft:kind=VERA: r=four should be one of int"),
         (lambda: Peft("VERA", rest=(("r", True),)), "r=True should be one of int"),
@@ -139,7 +140,6 @@ NARROW: dict[str, tuple[tuple[str, Any], ...]] = {
     "VBLORA": (("vector_length", 4), ("num_vectors", 8)),
     "WAVEFT": (("n_frequency", 8),),
     "TRAINABLE_TOKENS": (("token_indices", (4, 5, 6)),),
-    "IA3": (),
 }
 
 
