@@ -86,10 +86,11 @@ class Trial:
     """One learning rate tried on dev."""
 
     rate: float
-    dev_score: float | None
+    dev_score: float | None  # where its run to the end was best; None for a rate that was given up
     dev_loss: float | None
     steps: int
     stopped: bool  # given up early as one of the poor rates
+    probe_loss: float | None = None  # after its first steps, by which the rates to give up are chosen
 
 
 @dataclass(frozen=True, slots=True)

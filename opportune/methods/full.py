@@ -19,7 +19,7 @@ class Full:
     last: int | None = None  # layers; None: everything, embeddings included
     rate: float | None = None  # None: searched on the grid
     epochs: int = 2
-    batch: int = 4  # lessons a step
+    batch: int = 8  # lessons a step
     budget: int | None = None  # training tokens, choosing the rate included; None: as many as the epochs take
 
     summary: ClassVar[str] = "fine-tune all weights, or the last layers"

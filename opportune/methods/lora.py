@@ -31,7 +31,7 @@ class Lora:
     variant: Literal["plain", "rslora", "dora", "pissa"] = "plain"
     rate: float | None = None  # None: searched on the grid
     epochs: int = 2
-    batch: int = 4  # lessons a step
+    batch: int = 8  # lessons a step
     budget: int | None = None  # training tokens, choosing the rate included; None: as many as the epochs take
 
     summary: ClassVar[str] = "train a low-rank correction of the linear layers"
