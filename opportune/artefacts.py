@@ -28,6 +28,7 @@ from opportune.recipe import Arm
 from opportune.records import ArmRecord, CurvePoint, Facts, Gap, LossChange, ReadText
 from opportune.store import Store
 from opportune.training import checkpoint
+from opportune.training.budget import affordable_steps
 from opportune.training.gap import measure_gap
 from opportune.training.loop import Settings, Step, figures_of, total_steps, train
 from opportune.training.loop import Trained as Run
@@ -223,6 +224,10 @@ class _Course:
         self.settings = Settings(
             rate=method.rate or 0.0, epochs=method.epochs, batch=method.batch, seed=school.item.seed
         )
+        if method.budget is not None:
+            rates = 1 if method.rate is not None else len(method.grid)
+            affordable = affordable_steps(self.lessons, self.settings, rates, method.budget)
+            self.settings = replace(self.settings, most_steps=affordable)
         self.steps = total_steps(len(self.lessons), self.settings)
 
     def run(self) -> Bill:

@@ -143,7 +143,8 @@ def look(
                 "at recipes of one run"
             )
         view, local = answerer.view, _local(answerer.model, recipe)
-        ref = ref or ModelRef(local.info.path, {"device": local.info.device, "dtype": local.info.dtype})
+        packed = {"quantise": local.info.quantise} if local.info.quantise else {}
+        ref = ref or ModelRef(local.info.path, {"device": local.info.device, "dtype": local.info.dtype, **packed})
         found[place] = _read(recipes[place], local, answerer.flow(text), top, name if asked[place].methods else None)
     view, ref, pool = view or load_task(None).view(), ref or recipes_.model_ref(DEFAULT_MODEL), ModelPool()
     for place, recipe in enumerate(recipes):

@@ -34,6 +34,7 @@ class Continual:
     rate: float | None = None  # None: searched on the grid
     epochs: int = 1
     batch: int = 4  # blocks a step
+    budget: int | None = None  # training tokens, choosing the rate included; None: what the epochs take
 
     summary: ClassVar[str] = "read raw text first: continual pretraining of all weights, with replay"
     source: ClassVar[str] = "Gururangan et al. 2020; Ibrahim et al. 2024"
@@ -52,7 +53,7 @@ class Continual:
         if self.tokens is not None:
             within("continual", "tokens", self.tokens, 1, 1e12)
         within("continual", "context", self.context, 8, 1_048_576)
-        check_common("continual", self.rate, self.epochs, self.batch)
+        check_common("continual", self.rate, self.epochs, self.batch, self.budget)
 
     @property
     def reading(self) -> Reading:

@@ -43,6 +43,7 @@ class Settings:
     weight_decay: float = 0.0
     every: int | None = None  # steps between evaluations, which end with one; None: an epoch
     patience: int = 2  # evaluations without a new best before it stops
+    most_steps: int | None = None  # shortens the run that the epochs would make
     stop_after: int | None = None  # pause after so many steps; the same call without it goes on
     checkpoint_seconds: float = 60.0
 
@@ -119,7 +120,15 @@ def train(
 
 def total_steps(lessons: int, settings: Settings) -> int:
     """Steps of a whole training."""
-    return settings.epochs * math.ceil(lessons / settings.batch)
+    steps = settings.epochs * math.ceil(lessons / settings.batch)
+    return steps if settings.most_steps is None else min(steps, settings.most_steps)
+
+
+def chosen(lessons: int, settings: Settings, step: int) -> list[int]:
+    """Which lessons a step takes, by their places."""
+    epoch, within = divmod(step, math.ceil(lessons / settings.batch))
+    shuffled = torch.randperm(lessons, generator=_generator(settings.seed, epoch)).tolist()
+    return shuffled[within * settings.batch : (within + 1) * settings.batch]
 
 
 def figures_of(network: Any, evaluate: Evaluate) -> dict[str, float]:
@@ -188,15 +197,9 @@ class _Training:
     def _epoch(self) -> int:
         return math.ceil(len(self.lessons) / self.settings.batch)
 
-    def _lessons_of(self, step: int) -> list[TokenLesson]:
-        epoch, within = divmod(step, self._epoch)
-        shuffled = torch.randperm(len(self.lessons), generator=_generator(self.settings.seed, epoch)).tolist()
-        chosen = shuffled[within * self.settings.batch : (within + 1) * self.settings.batch]
-        return [self.lessons[index] for index in chosen]
-
     def _step(self) -> None:
         began, step = time.perf_counter(), self.state.done
-        lessons = self._lessons_of(step)
+        lessons = [self.lessons[place] for place in chosen(len(self.lessons), self.settings, step)]
         targets = sum(lesson.targets for lesson in lessons)
         rate = rate_at(step, self.steps, self.settings.rate, self.settings.warmup, self.settings.decay)
         self.optimizer.param_groups[0]["lr"] = rate
