@@ -21,7 +21,7 @@ LAYERS = [
     {"tasks", "strategies", "methods", "metrics"},
     {"inference"},
     {"models"},
-    {"training"},
+    {"training", "planner"},
     {"records"},
     {"migrations", "database"},
     {"statistics", "distributions"},
