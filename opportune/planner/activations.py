@@ -77,7 +77,7 @@ def _feed_forward(a: Architecture, change: Change, stack: Stack, e: int) -> floa
 def _block(a: Architecture, ffn: int, change: Change, stack: Stack, e: int) -> float:
     inputs = 0 if not change.share or a.parallel and a.norms == 1 else e * a.hidden
     if not a.gated:
-        copies = 4 if a.activation == "composed" and not stack.compiled else 1
+        copies = 4 if a.activation == "composed" and stack.composed_gelu else 1
         return e * ffn * (copies + (bool(change.share) and a.activation != "relu")) + inputs
     copies = 2 if stack.fused_gate else 3
     return e * ffn * (copies + (bool(change.share) and not stack.fused_gate)) + inputs
@@ -85,20 +85,20 @@ def _block(a: Architecture, ffn: int, change: Change, stack: Stack, e: int) -> f
 
 def _added(a: Architecture, change: Change, stack: Stack, e: int) -> float:
     """What adapters keep beside the base: the inputs of their first matrices, and what lies between the two."""
-    per_layer = [m for m in change.adapted if m.times >= a.layers]
     size = 4 if stack.adapters_in_float32 else e
-    total = 0.0
-    held: set[str] = set()
-    for module in per_layer:
-        site = "hidden" if module.part != "feed-forward" or module.inputs == a.hidden else "inner"
+    total, held = 0.0, set[str]()
+    for module in change.adapted:
+        site = module.part if module.part == "attention" and module.name in a.names.qkv else module.name
+        site = "inputs" if module.name in a.names.up and not change.dropout else site
+        shared = site in held and not stack.adapters_in_float32 and (not change.dropout or not stack.own_dropout)
+        held.add(site)
         each = module.inputs * module.times / a.layers
         if change.dropout:
-            total += (size + 1) * each * (1 if stack.adapters_in_float32 or site not in held else 0)
+            total += 0 if shared else (size + 1) * each
         elif stack.adapters_in_float32 and e < 4:
             total += size * each  # a copy of its own
-        elif site not in held:
-            total += e * each
-        held.add(site)
+        else:
+            total += 0 if shared else e * each
     for width in change.scaled:
         total += e * width
     return total

@@ -27,25 +27,28 @@ class Stack:
     ties: bool = True  # embedding and head share their weights where the architecture ties them
     compiled: bool = False  # few launches: kernels fused or captured
     quantised_head: bool = False  # the head is quantised with the rest
+    composed_gelu: bool = False  # some activation functions are computed in steps that each keep a copy
+    own_dropout: bool = True  # every adapted module drops its input by itself; else one for queries, keys and values
+    outer_apart: bool = True  # embedding and head are collected one at a time, not with everything outside the layers
     master: bool = False  # float32 weights beside the ones computed with
 
 
 STACKS: dict[str, Stack] = {
     stack.name: stack
     for stack in (
-        Stack("transformers", "transformers and peft, attention by PyTorch", adapters_in_float32=True,
-              float32_over_quantised=True),
-        Stack("opportune", "this project's own loop: packed lessons, cross-entropy in chunks", repeats_keys=False,
-              chunks=16, master=True),
+        Stack("transformers", "transformers and peft; batches are padded, so that a mask is given and keys repeated",
+              repeats_keys=True, adapters_in_float32=True, float32_over_quantised=True, composed_gelu=True),
+        Stack("opportune", "this project's own loop: packed lessons, cross-entropy in chunks", chunks=16, master=True),
         Stack("litgpt", "Lightning's LitGPT", repeats_keys=True, float32_over_quantised=True, ties=False,
-              quantised_head=True),
-        Stack("torchtune", "PyTorch's torchtune, not compiled", fused_norms=False, chunks=1),
-        Stack("torchtune-compiled", "PyTorch's torchtune, compiled", fused_norms=True, fused_gate=True, chunks=8,
+              quantised_head=True, own_dropout=False, outer_apart=False),
+        Stack("torchtune", "PyTorch's torchtune, not compiled"),
+        Stack("torchtune-compiled", "PyTorch's torchtune, compiled", fused_norms=True, chunks=8, logit_bytes=6,
+              compiled=True),
+        Stack("torchtune-compiled-whole", "the same with the loss in one piece", fused_norms=True, logit_bytes=6,
               compiled=True),
         Stack("sharded", "fused kernels and sharding: torchtitan, llm-foundry, nanoGPT, llm.c", fused_norms=True,
               compiled=True, master=True),
-        Stack("megatron", "Megatron-LM and its bridges", fused_norms=True, fused_gate=False, compiled=True,
-              master=True),
+        Stack("megatron", "Megatron-LM and its bridges", fused_norms=True, compiled=True, master=True),
     )
 }  # fmt: skip
 
