@@ -42,6 +42,7 @@ class Device:
     source: str = ""
     notes: str = ""
     cores: int | None = None  # of a processor
+    step_factor: float | None = None  # a real training step over what the figures above give (a probe)
 
     @property
     def cpu(self) -> bool:
