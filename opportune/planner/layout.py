@@ -13,6 +13,7 @@ from opportune.planner.calibration import Calibration, Estimate
 from opportune.planner.hardware import PER_NODE
 from opportune.planner.job import Job, check
 from opportune.planner.memory import COMMUNICATION, CONTEXT, Memory, memory
+from opportune.planner.timing import step
 
 Verdict = Literal["fits", "may fit", "does not fit"]
 
@@ -44,27 +45,31 @@ def fit(job: Job, calibration: Calibration) -> Fit:
 
 
 def lay_out(job: Job, calibration: Calibration, sequences: int) -> Job:
-    """The plainest division of so many sequences a step that fits; the last one tried where none does."""
+    """The fastest division of so many sequences a step that fits with the fewest splits; else the smallest there is."""
     last = job
-    for changed in _layouts(job, sequences):
-        last = changed
-        if fit(changed, calibration).verdict == "fits":
-            return changed
+    for tensor, pipeline in _splits(job):
+        found = []
+        for candidate in _kinds(job, sequences, tensor, pipeline):
+            for last in candidate:
+                if fit(last, calibration).verdict == "fits":
+                    found.append(last)
+                    break
+        if found:
+            return min(found, key=lambda one: step(one, calibration.speeds).seconds / one.tokens)
     return last
 
 
-def _layouts(job: Job, sequences: int) -> Iterator[Job]:
-    """From plain to elaborate: a smaller batch at a time, then sharding, then checkpoints, then tensor shards."""
-    for tensor, pipeline in _splits(job):
-        replicas = job.cluster.count // (tensor * pipeline)
-        each = max(1, math.ceil(sequences / replicas))
-        shardings = ("none",) if replicas == 1 else ("optimizer", "all") if not job.change.frozen else ("none", "all")
+def _kinds(job: Job, sequences: int, tensor: int, pipeline: int) -> Iterator[Iterator[Job]]:
+    """For each way of sharding and checkpointing, the batches from large to small."""
+    replicas = job.cluster.count // (tensor * pipeline)
+    each = max(1, math.ceil(sequences / replicas))
+    shardings: tuple[Any, ...] = ("none",) if replicas == 1 else ("none", "all") if job.change.frozen else ("optimizer", "all")
+    for sharding in shardings:
         for checkpoint in ("none", "full") if job.checkpoint == "none" else (job.checkpoint,):
-            for sharding in shardings:
-                for micro in _micros(each):
-                    accumulate = max(math.ceil(each / micro), pipeline)
-                    values: dict[str, Any] = {"tensor": tensor, "pipeline": pipeline, "sharding": sharding}
-                    yield replace(job, micro=micro, accumulate=accumulate, checkpoint=checkpoint, **values)
+            laid = replace(job, tensor=tensor, pipeline=pipeline, sharding=sharding, checkpoint=checkpoint)
+            yield (
+                replace(laid, micro=micro, accumulate=max(math.ceil(each / micro), pipeline)) for micro in _micros(each)
+            )
 
 
 def _splits(job: Job) -> Iterator[tuple[int, int]]:

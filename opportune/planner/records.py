@@ -119,8 +119,7 @@ def objection(record: Record) -> str:
             return f"below weights and optimizer states: {record.memory / 1e9:.1f} of {held / 1e9:.1f} GB"
     if record.seconds is not None and not job.offload:
         load = Load(job.micro, job.length, causal=True)
-        again = 1.0 if job.checkpoint == "full" else 0.0
-        work = flops(job.architecture, job.change, load, again).total * job.accumulate / (job.tensor * job.pipeline)
+        work = flops(job.architecture, job.change, load).total * job.accumulate / (job.tensor * job.pipeline)
         share = work / record.seconds / (job.cluster.device.tflops_16bit * 1e12)
         if share > HIGHEST:
             return f"{share:.0%} of the device's peak"

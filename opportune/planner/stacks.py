@@ -31,6 +31,7 @@ class Stack:
     own_dropout: bool = True  # every adapted module drops its input by itself; else one for queries, keys and values
     outer_apart: bool = True  # embedding and head are collected one at a time, not with everything outside the layers
     master: bool = False  # float32 weights beside the ones computed with
+    attention: float = 0.65  # share of large products' speed that fused attention reaches: FlashAttention-2 (Dao 2023)
 
 
 STACKS: dict[str, Stack] = {
@@ -46,6 +47,8 @@ STACKS: dict[str, Stack] = {
               compiled=True),
         Stack("torchtune-compiled-whole", "the same with the loss in one piece", fused_norms=True, logit_bytes=6,
               compiled=True),
+        Stack("llm-foundry", "MosaicML's llm-foundry of 2023: sharded, operations one by one, the first FlashAttention",
+              fused_norms=True, master=True, attention=0.38),
         Stack("sharded", "fused kernels and sharding: torchtitan, llm-foundry, nanoGPT, llm.c", fused_norms=True,
               compiled=True, master=True),
         Stack("megatron", "Megatron-LM and its bridges", fused_norms=True, compiled=True, master=True),

@@ -21,7 +21,7 @@ from opportune.planner.job import BITS, Job
 from opportune.planner.memory import base_weights
 from opportune.planner.work import Flops, Load, flops
 
-NETWORK = 25e9  # bytes a second and device between machines: 200 Gbit/s each
+NETWORK = 200e9  # bytes a second between machines of eight devices, all adapters together: 1,600 Gbit/s
 PCIE = 20e9  # bytes a second between devices of one machine without a faster link
 
 
@@ -31,7 +31,7 @@ class Speeds:
 
     products: float = 0.85  # share of the measured speed of large products
     half: float = 300.0  # tokens at which a product of width 1,000 reaches half its speed
-    attention: float = 0.5
+    attention: float = 1.0  # of fused attention, over what its authors report
     moved: float = 2.5  # bytes moved for each byte kept, in fused programs
     moved_apart: float = 4.0  # the same where every operation is a kernel of its own
     launch: float = 2.5e-3  # seconds a layer, forward and backward, where kernels are launched one by one
@@ -72,7 +72,7 @@ def step(job: Job, s: Speeds) -> Step:
     peak = device.matmul if job.base != "float32" else 1e12 * (device.tflops_32bit or device.tflops_16bit)
     speed = peak * s.products * _reach(tokens, a.hidden / job.tensor, s)
     products = (work.total - work.attention) / split / speed
-    attention = work.attention / split / (peak * s.attention)
+    attention = work.attention / split / (peak * s.attention * job.stack.attention)
     elementwise = _moved(job, tokens, recompute, s) / split / device.bandwidth
     computing = products + attention + elementwise
     floor = max(_launches(job, s) / job.pipeline, _reading(job) / split / device.bandwidth)
@@ -124,12 +124,12 @@ def _exchange(job: Job, tokens: float, computing: float, s: Speeds) -> float:
     near = (device.link_gb_s or 0.0) * 1e9 or PCIE
     total = 0.0
     if job.tensor > 1:
-        link = near if job.tensor <= PER_NODE else NETWORK
+        link = near if job.tensor <= PER_NODE else min(near, NETWORK)
         moved = 2.0 * tokens * a.hidden * 2 * (job.tensor - 1) / job.tensor
         passes = 4 * (4 / 3 if job.checkpoint == "full" else 1.0)
         total += s.exposed_tensor * passes * a.layers / job.pipeline * moved / (0.8 * link)
     if job.replicas > 1:
-        link = near if job.cluster.count <= PER_NODE else NETWORK
+        link = near if job.cluster.count <= PER_NODE else min(near, NETWORK)
         share = (job.replicas - 1) / job.replicas / (job.tensor * job.pipeline)
         sums = 2.0 * 2 * job.change.moving / job.accumulate
         gathers = 2.0 * 2 * count(a).total if job.sharding == "all" else 0.0
