@@ -48,6 +48,7 @@ def compare(
     max_dollars: float | None = None,
     max_tokens: int | None = None,
     prices: Path | str | None = None,
+    budget: float | None = None,
     runs: Path | str = RUNS,
     watcher: Watcher | None = None,
     source: str = "",
@@ -56,7 +57,8 @@ def compare(
 
     The same call after an interruption goes on where it stopped. Raises UsageError for bad input before anything is
     measured; an arm that fails later is a row with its reason, never a score. `max_dollars` and `max_tokens` cap what
-    models behind a server (`openai:NAME`, at `base_url`) may spend; see docs/endpoints.md.
+    models behind a server (`openai:NAME`, at `base_url`) may spend; see docs/endpoints.md. `budget` is in seconds: arms predicted to pass it do
+    not run.
     """
     settings = Settings(
         recipes=tuple(recipes),
@@ -71,6 +73,7 @@ def compare(
         max_dollars=max_dollars,
         max_tokens=max_tokens,
         prices=None if prices is None else Path(prices),
+        budget=budget,
         runs=Path(runs),
     )
     with Store.open(settings.runs) as store:

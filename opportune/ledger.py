@@ -1,7 +1,8 @@
 """The ledger: what every arm was predicted to cost beside what it did, and the correction that follows for this machine.
 
-A later prediction of the same item of the bill is multiplied by the median of measured / predicted of the runs in the
-store, shrunk towards one by two observations, so that it improves with use and one odd run does little.
+A later prediction of the same item of the bill is multiplied by the middle of measured / predicted of the runs in the
+store, shrunk towards one by two observations, so that it improves with use and one odd run does little. An arm keeps the
+correction that its prediction was made with; the ratio is to the prediction as it was before.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Entry:
     figure: str
     predicted: float
     measured: float
+    factor: float = 1.0  # the correction within `predicted`
 
     @property
     def ratio(self) -> float:
@@ -47,13 +49,14 @@ def entries(arm: ArmRecord) -> list[Entry]:
     """What an arm that is done says; items that were not predicted or not measured are left out."""
     if arm.status != "done" or arm.predicted is None or arm.measured is None:
         return []
-    found = []
+    found, used = [], arm.resolved.get("ledger", {})
     for item in ITEMS:
         predicted, measured = getattr(arm.predicted, item), getattr(arm.measured, item)
         for figure in FIGURES:
             one, other = getattr(predicted, figure), getattr(measured, figure)
             if one and other and (figure != "seconds" or other >= _LEAST):
-                found.append(Entry(arm.run, arm.recipe, item, figure, float(one), float(other)))
+                factor = used.get(item, 1.0) if figure == "seconds" else 1.0
+                found.append(Entry(arm.run, arm.recipe, item, figure, float(one), float(other), factor))
     return found
 
 
@@ -61,7 +64,7 @@ def factors(found: Sequence[Entry]) -> dict[str, float]:
     """Item -> what its predicted seconds are to be multiplied by on this machine."""
     made = {}
     for item in ITEMS:
-        logs = [math.log(e.ratio) for e in found if e.item == item and e.figure == "seconds"]
+        logs = [math.log(e.ratio * e.factor) for e in found if e.item == item and e.figure == "seconds"]
         if logs:
             made[item] = math.exp(statistics.median([*logs, 0.0, 0.0]) if len(logs) > 4 else sum(logs) / (len(logs) + 2))
     return made

@@ -6,14 +6,16 @@ The same task, recipes, models and seeds are the same run: asked for again, it g
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
+from opportune import ledger
 from opportune import recipe as recipes_
 from opportune.arm import ArmRunner, Stage
+from opportune.budget import left_out
 from opportune.errors import OpportuneError, RecipeError, StoreError
 from opportune.estimate import predict
 from opportune.metrics import metric_named, resolved_name
@@ -66,6 +68,7 @@ class Settings:
     max_dollars: float | None = None  # what all endpoints together may cost, earlier sittings of the run included
     max_tokens: int | None = None  # what they may read and write
     prices: Path | None = None  # a file of prices beside those that are shipped
+    budget: float | None = None  # seconds that the predictions of all arms together may come to
     runs: Path = field(default_factory=lambda: Path("opportune-runs"))
 
     def __post_init__(self) -> None:
@@ -96,7 +99,7 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
     digests = {str(arm.model): pool.info(arm.model).digest for arm in arms if arm.model}
     hashes = [arm.hash(digests.get(str(arm.model))) for arm in arms]
     key = digest([task.fingerprint(), hashes, settings.seeds, _placement(pool, arms)])
-    plan = _Plan(task, settings, pool, arms, hashes, _judge(metric, pool))
+    plan = _Plan(task, settings, pool, arms, hashes, _judge(metric, pool), ledger.factors(ledger.read(store)))
     before = next((record.id for record in store.list_runs() if record.key == key), None)
     plan.greet(store, before)
     record = store.begin_run(key, task.name, _config(task, settings, pool, arms, source))
@@ -106,8 +109,12 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
         watcher.begin(record, [item for _, item in pending])
         for text in plan.notes([item for _, item in pending]):
             watcher.note(text)
+        over = left_out([item for _, item in pending], settings.budget) if settings.budget else {}
         for arm, item in pending:
-            if item.status != "done":
+            if (item.hash, item.seed) in over:
+                store.put_arm(skipped := replace(item, status="failed", reason=over[item.hash, item.seed]))
+                watcher.end(skipped)
+            elif item.status != "done":
                 _run_arm(ArmRunner(store, pool, task, metric, watcher.stage), arm, item, watcher)
     return record
 
@@ -174,6 +181,7 @@ class _Plan:
     arms: Sequence[Arm]
     hashes: Sequence[str]
     judge: Endpoint | None
+    factors: Mapping[str, float]  # the ledger's correction of predicted seconds
 
     def pending(self, store: Store, run: RunRecord) -> list[tuple[Arm, ArmRecord]]:
         """Every arm under every seed, as far as it has come; new ones are written as pending."""
@@ -198,8 +206,8 @@ class _Plan:
             position=position,
             recipe=arm.text,
             model=model.info.name if model else None,
-            resolved={"recipe": str(arm.resolved)},
-            predicted=predict(arm, self.task, model, seed) if model else None,
+            resolved={"recipe": str(arm.resolved), "ledger": dict(self.factors)},
+            predicted=ledger.corrected(predict(arm, self.task, model, seed), self.factors) if model else None,
         )
 
     def _failed(self, store: Store, run: str) -> set[tuple[str, int]]:

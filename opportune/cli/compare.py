@@ -38,6 +38,8 @@ Price = Annotated[float | None, typer.Option("--machine-price", help="Dollars an
 BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Server of models named openai:NAME, with its /v1.")]
 MaxDollars = Annotated[float | None, typer.Option("--max-dollars", help="Hard cap on what such models may cost.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Hard cap on what they may read and write.")]
+Budget = Annotated[str | None, typer.Option(help="Time for all arms, such as 20m: arms predicted to pass it do not run.")]
+Volume = Annotated[float | None, typer.Option(min=1, help="Questions a month: adds costs and break-even points.")]
 Prices = Annotated[Path | None, typer.Option("--prices", help="JSON or CSV file of prices of models.")]
 Runs = Annotated[Path, typer.Option(envvar="OPPORTUNE_RUNS", help="Folder of the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
@@ -65,6 +67,8 @@ def compare(
     max_dollars: MaxDollars = None,
     max_tokens: MaxTokens = None,
     prices: Prices = None,
+    budget: Budget = None,
+    volume: Volume = None,
     runs: Runs = Path("opportune-runs"),
     as_json: Json = False,
 ) -> None:
@@ -75,8 +79,11 @@ def compare(
     import json
 
     from opportune import api
+    from opportune import volume as volumes
+    from opportune.budget import seconds_of
     from opportune.cli.progress import LiveView
     from opportune.report.table import print_table
+    from opportune.report.volume_text import print_volume
     from opportune.schema import to_json
 
     task = api.load_task(
@@ -106,11 +113,15 @@ def compare(
             max_dollars=max_dollars,
             max_tokens=max_tokens,
             prices=prices,
+            budget=seconds_of(budget) if budget else None,
             runs=runs,
             watcher=view,
             source=data or "bundled",
         )
     if as_json:
-        typer.echo(json.dumps(to_json(comparison), ensure_ascii=False))
+        added = {"volume": volumes.to_json(comparison, volume)} if volume else {}
+        typer.echo(json.dumps(to_json(comparison) | added, ensure_ascii=False))
     else:
         print_table(comparison)
+        if volume:
+            print_volume(comparison, volume)

@@ -43,11 +43,15 @@ def span(estimate: Estimate | None, write: Callable[[float | None], str]) -> str
 
 
 def long_time(seconds: float | None) -> str:
-    """Durations of plans: days from three days on."""
-    if seconds is None or seconds < 3 * 86400:
+    """Durations of plans, to two or three digits: `9.6 min`, `4.8 h`, `39 d`."""
+    if seconds is None or seconds < 60:
         return numbers.duration(seconds)
-    days = seconds / 86400
-    return f"{days:,.1f} d" if days < 10 else f"{days:,.0f} d"
+    for size, unit in ((60, "min"), (3600, "h"), (86400, "d")):
+        limit = {"min": 90 * 60, "h": 72 * 3600}.get(unit, float("inf"))
+        if seconds < limit:
+            break
+    value = seconds / size
+    return f"{value:,.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
 
 
 def watt_hours(joules: float | None) -> str:
@@ -170,7 +174,7 @@ def columns(row: Row) -> tuple[tuple[str, str], ...]:
     cpu = row.processor
     return (
         (f"{p.host_cores:,} cores", numbers.memory(p.host_memory)),
-        (f"{p.job.cluster.count:,} × {p.job.cluster.device.name}", f"{numbers.memory(per_gpu.value)} each"),
+        (f"{p.job.cluster.count:,} × {p.job.cluster.device.name.upper()}", f"{numbers.memory(per_gpu.value)} each"),
         _cell(p.seconds, long_time),
         (long_time(cpu.seconds.value), _bounds(cpu.seconds, long_time)) if cpu else (numbers.UNKNOWN, ""),
         _cell(p.joules, watt_hours),
@@ -181,7 +185,7 @@ def columns(row: Row) -> tuple[tuple[str, str], ...]:
 TITLES = (
     ("CPU", "beside the GPUs"),
     ("GPUs", "reserved"),
-    ("hours on GPUs", "90 % interval"),
+    ("time on GPUs", "90 % interval"),
     ("on CPU alone", "90 % interval"),
     ("energy", "90 % interval"),
     ("dollars", "90 % interval"),
@@ -193,13 +197,16 @@ def _cell(estimate: Estimate | None, write: Callable[[float | None], str]) -> tu
 
 
 def _bounds(estimate: Estimate, write: Callable[[float | None], str]) -> str:
-    return f"{write(estimate.low)} – {write(estimate.high)}"
+    """As `20 – 79 d`: a unit that both ends share is written once."""
+    low, high = write(estimate.low), write(estimate.high)
+    number, _, unit = low.rpartition(" ")
+    return f"{number if unit and high.endswith(' ' + unit) and number.count(' ') == 0 else low} – {high}"
 
 
 def print_grid(rows: Sequence[Row], out: Console) -> None:
     """The comparison on the terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
-    table.add_column(Text("predicted, none of it run", style="dim"))
+    table.add_column(Text("predicted,\nnothing was run", style="dim"), no_wrap=True)
     for title, detail in TITLES:
         table.add_column(Text(f"{title}\n{detail}", style="dim"), justify="right", no_wrap=True)
     size = ""
@@ -207,8 +214,8 @@ def print_grid(rows: Sequence[Row], out: Console) -> None:
         if row.size != size:
             size = row.size
             a = row.plan.job.architecture
-            table.add_row(Text(f"{size} parameters", style="bold"), *[""] * (len(TITLES) - 1), "")
-            table.add_row(Text(f"{a.layers} layers, {a.hidden} wide", style="dim"))
+            table.add_row("")
+            table.add_row(Text(f"{size} parameters", style="bold").append(f"\n{a.layers} layers, {a.hidden} wide", style="dim"))
         cells = [Text(main).append(f"\n{detail}", style="dim") for main, detail in columns(row)]
         moving = Text(f"  {row.way.title}\n").append(f"  {parameters(row.plan.change.moving)} trainable", style="dim")
         table.add_row(moving, *cells)
