@@ -208,7 +208,8 @@ def print_tables(summary: Any, found: Any, fits: dict[str, str], speed: float, e
                 f" {f['within_interval']:8.0%}"
             )
     for kind, f in coverage([p for k, items in found.items() if k != "peft-memory" for p in items]).items():
-        print(f"interval {kind:8} {f['share']:.1%} of {f['records']} (chance {f['chance'][0]:.0%} to {f['chance'][1]:.0%})")
+        low, high = f["chance"]
+        print(f"interval {kind:8} {f['share']:.1%} of {f['records']} (by chance {low:.0%} to {high:.0%})")
     print("ran out of memory:", ", ".join(f"{name}: {answer}" for name, answer in fits.items()))
     print(f"{speed:,.0f} plans a second; {sum(bool(r.flag or records.objection(r)) for r in every)} records flagged")
 

@@ -57,8 +57,8 @@ def compare(
 
     The same call after an interruption goes on where it stopped. Raises UsageError for bad input before anything is
     measured; an arm that fails later is a row with its reason, never a score. `max_dollars` and `max_tokens` cap what
-    models behind a server (`openai:NAME`, at `base_url`) may spend; see docs/endpoints.md. `budget` is in seconds: arms predicted to pass it do
-    not run.
+    models behind a server (`openai:NAME`, at `base_url`) may spend; see docs/endpoints.md. `budget` is in seconds:
+    arms predicted to pass it do not run.
     """
     settings = Settings(
         recipes=tuple(recipes),

@@ -1,8 +1,8 @@
-"""The ledger: what every arm was predicted to cost beside what it did, and the correction that follows for this machine.
+"""The ledger: what every arm was predicted to cost beside what it did, and the correction that follows.
 
 A later prediction of the same item of the bill is multiplied by the middle of measured / predicted of the runs in the
-store, shrunk towards one by two observations, so that it improves with use and one odd run does little. An arm keeps the
-correction that its prediction was made with; the ratio is to the prediction as it was before.
+store, shrunk towards one by two observations, so that it improves with use and one odd run does little. An arm keeps
+the correction that its prediction was made with; the ratio is to the prediction as it was before.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def factors(found: Sequence[Entry]) -> dict[str, float]:
     for item in ITEMS:
         logs = [math.log(e.ratio * e.factor) for e in found if e.item == item and e.figure == "seconds"]
         if logs:
-            made[item] = math.exp(statistics.median([*logs, 0.0, 0.0]) if len(logs) > 4 else sum(logs) / (len(logs) + 2))
+            made[item] = math.exp(
+                statistics.median([*logs, 0.0, 0.0]) if len(logs) > 4 else sum(logs) / (len(logs) + 2)
+            )
     return made
 
 

@@ -1,14 +1,13 @@
 """What an arm costs at a volume of questions, and from how many questions on training is cheaper than prompting.
 
-An arm costs its tuning and training once and its asking for every question. Two arms break even where the lines cross.
-Timings repeat within about a tenth, so each measured figure is taken to be known to that much, independently; the interval of
-a crossing follows from the ends. "Without a cache" is what an asked arm would cost if the beginnings that its prompts share
-were computed anew each time: its tokens over those that were computed.
+An arm costs its tuning and training once and its asking for every question. Two arms break even where the lines
+cross. Timings repeat within about a tenth, so each measured figure is taken to be known to that much, independently;
+the interval of a crossing follows from the ends. "Without a cache" is what an asked arm would cost if the beginnings
+that its prompts share were computed anew each time: its tokens over those that were computed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -116,12 +115,14 @@ def sentence(one: BreakEven) -> str:
         return f"{one.trained} never becomes cheaper than {one.asked}{where}: asking it costs as much or more"
     high = "without end" if one.high is None else f"{_whole(one.high)}"
     low = "0" if one.low is None else _whole(one.low)
-    return f"{one.trained} is cheaper than {one.asked} from {_whole(one.questions)} questions on ({low} to {high}){where}"
+    return (
+        f"{one.trained} is cheaper than {one.asked} from {_whole(one.questions)} questions on ({low} to {high}){where}"
+    )
 
 
 def _whole(number: float) -> str:
-    digits = max(0, 2 - math.floor(math.log10(number))) if number >= 1 else 0
-    return f"{round(number, -max(0, -2 + len(str(int(number))))):,.0f}" if digits == 0 else f"{number:,.0f}"
+    """To two digits that count."""
+    return f"{round(number, 2 - len(str(int(number)))):,.0f}" if number >= 100 else f"{number:.0f}"
 
 
 def to_json(comparison: Comparison, volume: float) -> dict[str, Any]:

@@ -38,7 +38,9 @@ Price = Annotated[float | None, typer.Option("--machine-price", help="Dollars an
 BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Server of models named openai:NAME, with its /v1.")]
 MaxDollars = Annotated[float | None, typer.Option("--max-dollars", help="Hard cap on what such models may cost.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Hard cap on what they may read and write.")]
-Budget = Annotated[str | None, typer.Option(help="Time for all arms, such as 20m: arms predicted to pass it do not run.")]
+Budget = Annotated[
+    str | None, typer.Option(help="Time for all arms, such as 20m: arms predicted to pass it do not run.")
+]
 Volume = Annotated[float | None, typer.Option(min=1, help="Questions a month: adds costs and break-even points.")]
 Prices = Annotated[Path | None, typer.Option("--prices", help="JSON or CSV file of prices of models.")]
 Runs = Annotated[Path, typer.Option(envvar="OPPORTUNE_RUNS", help="Folder of the runs.")]

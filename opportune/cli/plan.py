@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from opportune.planner.hardware import Table
     from opportune.planner.plan import Plan, Request
 
-Model = Annotated[str | None, typer.Option(help="A Hugging Face folder or config.json, or a well-known name: llama-3.1-8b.")]
+Model = Annotated[
+    str | None, typer.Option(help="A Hugging Face folder or config.json, or a well-known name: llama-3.1-8b.")
+]
 Parameters = Annotated[str | None, typer.Option(help="Only a size, such as 350M or 10B; widths are chosen by a rule.")]
 Vocabulary = Annotated[int | None, typer.Option(min=2, help="Tokens of the vocabulary, with --parameters.")]
 Method = Annotated[
     list[str] | None,
-    typer.Option("--method", help="A method or a recipe: full, lora:rank=8, pretrain, continual, k-shot:k=8. Repeatable."),
+    typer.Option(
+        "--method", help="A method or a recipe: full, lora:rank=8, pretrain, continual, k-shot:k=8. Repeatable."
+    ),
 ]
 Tokens = Annotated[str | None, typer.Option(help="Tokens read in training, all passes together: 50M.")]
 Examples = Annotated[int | None, typer.Option(min=1, help="Training examples, each --length tokens long.")]
@@ -76,7 +80,8 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Memory, time, energy and dollars of a method or a strategy, each with its 90 % interval; nothing is run."""
-    from opportune.planner import calibration, hardware as hardware_
+    from opportune.planner import calibration
+    from opportune.planner import hardware as hardware_
 
     table: dict[str, Any] = {**hardware_.shipped(), **_probed()}
     if devices:

@@ -32,7 +32,9 @@ def kept(a: Architecture, change: Change, stack: Stack, element: int = 2, *, qua
     layer = _norms(a, change, stack, wide) + _attention(a, change, stack, wide)
     layer += _feed_forward(a, change, stack, wide) + _added(a, change, stack, wide)
     share = max(change.depth, 1e-9)
-    return Kept(layer * share, wide * a.hidden * share, _one_norm(a, stack, wide) + (2 * a.hidden if change.head else 0))
+    return Kept(
+        layer * share, wide * a.hidden * share, _one_norm(a, stack, wide) + (2 * a.hidden if change.head else 0)
+    )
 
 
 def _one_norm(a: Architecture, stack: Stack, e: int) -> float:
@@ -75,7 +77,7 @@ def _feed_forward(a: Architecture, change: Change, stack: Stack, e: int) -> floa
 
 
 def _block(a: Architecture, ffn: int, change: Change, stack: Stack, e: int) -> float:
-    inputs = 0 if not change.share or a.parallel and a.norms == 1 else e * a.hidden
+    inputs = 0 if not change.share or (a.parallel and a.norms == 1) else e * a.hidden
     if not a.gated:
         copies = 4 if a.activation == "composed" and stack.composed_gelu else 1
         return e * ffn * (copies + (bool(change.share) and a.activation != "relu")) + inputs

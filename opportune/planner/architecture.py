@@ -1,8 +1,8 @@
 """The widths of a decoder-only transformer, and its parameters counted tensor by tensor. Pure arithmetic.
 
-A layer holds attention (query, key, value and output projections), a feed-forward part (plain or gated; or a router over
-experts, with experts shared by all tokens where the architecture has them) and its norms. `tensors` lists them all; the
-counts are exact and tested against transformers for every family of `families.py`.
+A layer holds attention (query, key, value and output projections), a feed-forward part (plain or gated; or a router
+over experts, with experts shared by all tokens where the architecture has them) and its norms. `tensors` lists them
+all; the counts are exact and tested against transformers for every family of `families.py`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Prompting plans: calls, tokens and cost of 1,000 questions, with and without a shared-prefix cache.
 
-The strategy itself is run on a made-up task with questions of the asked length and a model that answers nothing, so every
-strategy is planned as it asks. Tokens are counted as a fourth of the characters. A prefix that all prompts share is
-computed once where it is kept. Writing is bound by bandwidth: each token reads the weights once for a whole batch.
+The strategy itself is run on a made-up task with questions of the asked length and a model that answers nothing, so
+every strategy is planned as it asks. Tokens are counted as a fourth of the characters. A prefix that all prompts
+share is computed once where it is kept. Writing is bound by bandwidth: each token reads the weights once for a whole
+batch.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ def count_asking(recipe: str, task: TaskView, questions: Sequence[Question] = ()
     counter = _Counter()
     prepared = counter.drive(strategy.prepare(task, 0))
     counter = _Counter()
-    asked = questions[:ASKED] or [Question(f"{9000 + i} " + task.train[i].input[5:], task.choices) for i in range(ASKED)]
+    asked = questions[:ASKED] or [
+        Question(f"{9000 + i} " + task.train[i].input[5:], task.choices) for i in range(ASKED)
+    ]
     for question in asked:
         counter.drive(strategy.ask(question, task, prepared))
     n = len(asked)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from opportune.planner.timing import Speeds
 
 SHIPPED = Path(__file__).with_name("calibration.json")
+_GUESSED = Speeds()
 Kind = Literal["memory", "step", "peft", "run"]
 
 
@@ -45,7 +46,7 @@ def exactly(value: float) -> Estimate:
 class Calibration:
     """The constants and the ranges."""
 
-    speeds: Speeds = Speeds()
+    speeds: Speeds = _GUESSED
     scale: float = 1.0  # of activations
     reserved: float = 1.05  # what the allocator holds, over what is allocated
     goodput: float = 0.85  # share of a cluster's time that ends up in the model

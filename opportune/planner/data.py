@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from opportune.errors import UsageError
@@ -57,5 +56,3 @@ def _of_task(task: str, epochs: float, length: int | None) -> Data:
 
 def _tokens(text: str) -> int:
     return max(1, len(text) // LETTERS)
-
-

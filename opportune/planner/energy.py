@@ -1,8 +1,9 @@
 """Joules and dollars from device-hours.
 
-A training device draws less than its thermal design power: 0.54 to 0.69 of it in the measured runs of Patterson et al.
-(2021) and 0.64 to 0.69 in the OLMo runs; the hall adds 1.08 to 1.2 (power usage effectiveness); the host beside the devices
-adds its share. Prices are a provider's on a date, and their spread over providers is part of the interval.
+A training device draws less than its thermal design power: 0.54 to 0.69 of it in the measured runs of Patterson et
+al. (2021) and 0.64 to 0.69 in the OLMo runs; the hall adds 1.08 to 1.2 (power usage effectiveness); the host beside
+the devices adds its share. Prices are a provider's on a date, and their spread over providers is part of the
+interval.
 """
 
 from __future__ import annotations

@@ -174,7 +174,11 @@ def _neox(c: Config) -> Architecture:
 
 def _falcon(c: Config) -> Architecture:
     names = Names(qkv=("query_key_value",), out="dense", up=("dense_h_to_4h",), down="dense_4h_to_h")
-    heads, new, bias = int(c["num_attention_heads"]), bool(c.get("new_decoder_architecture")), bool(c.get("bias", False))
+    heads, new, bias = (
+        int(c["num_attention_heads"]),
+        bool(c.get("new_decoder_architecture")),
+        bool(c.get("bias", False)),
+    )
     kv = int(c.get("num_kv_heads") or heads) if new else (1 if c.get("multi_query", True) else heads)
     parallel = bool(c.get("parallel_attn", True))
     both = new and c.get("num_ln_in_parallel_attn") in (None, 2)

@@ -59,7 +59,7 @@ def usable(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if not record.flag and not objection(record)]
 
 
-# ---- time -------------------------------------------------------------------------------------------------------------
+# ---- time ------------------------------------------------------------------------------------------------------------
 
 Timed = list[tuple[Record, Job]]
 
@@ -90,7 +90,7 @@ def _speeds(point: Any) -> Speeds:
     return Speeds(**{name: float(value) for name, value in zip(_NAMES, np.exp(point), strict=True)})
 
 
-# ---- memory -----------------------------------------------------------------------------------------------------------
+# ---- memory ----------------------------------------------------------------------------------------------------------
 
 
 def fit_memory(records: Sequence[Record]) -> tuple[float, float]:
@@ -115,7 +115,7 @@ def predict_memory(record: Record, scale: float, reserved: float) -> float:
     return memory(job_of(record), scale).allocated * (reserved if record.reserved else 1.0)
 
 
-# ---- whole runs -------------------------------------------------------------------------------------------------------
+# ---- whole runs ------------------------------------------------------------------------------------------------------
 
 
 def run_architecture(record: Record) -> Architecture:
@@ -152,10 +152,12 @@ def fit_runs(records: Sequence[Record], speeds: Speeds, calibration: Calibration
     return min(middle[True], 1.0), min(middle[False], 1.1)
 
 
-# ---- leaving out ------------------------------------------------------------------------------------------------------
+# ---- leaving out -----------------------------------------------------------------------------------------------------
 
 
-def leave_out(records: Sequence[Record], group: Callable[[Record], str], one: Callable[..., list[Prediction]]) -> list[Prediction]:
+def leave_out(
+    records: Sequence[Record], group: Callable[[Record], str], one: Callable[..., list[Prediction]]
+) -> list[Prediction]:
     """Every record predicted from a fit without its group."""
     found: list[Prediction] = []
     for name in dict.fromkeys(group(record) for record in records):

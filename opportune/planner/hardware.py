@@ -98,7 +98,9 @@ def read_devices(path: Path) -> dict[str, Device]:
         raise UsageError(f"--devices {path} cannot be read: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"--devices {path} should be a JSON list of objects with name, tflops_16bit, memory_gb, ...")
-    return {device.name: device for device in (_device(row, f"--devices {path}, row {i}") for i, row in _numbered(rows))}
+    return {
+        device.name: device for device in (_device(row, f"--devices {path}, row {i}") for i, row in _numbered(rows))
+    }
 
 
 def _numbered(rows: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:

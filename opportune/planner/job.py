@@ -17,7 +17,7 @@ Checkpoint = Literal["none", "selective", "full"]
 Sharding = Literal["none", "optimizer", "gradients", "all"]  # ZeRO 0 to 3
 Optimizer = Literal["adamw", "adamw-8bit", "adamw-paged", "lion", "sgd"]
 
-# Bytes a weight of quantised linear layers: 4 bits and a scale per 64 (Dettmers et al. 2023), its scale quantised again.
+# Bytes a weight of quantised linear layers: 4 bits and a scale per 64 (Dettmers et al. 2023), and that again.
 BITS = {"nf4": 0.5 + 4 / 64, "nf4-double": 0.5 + 1 / 64 + 4 / (64 * 256), "int8": 1.0}
 STATES = {"adamw": 2.0, "adamw-8bit": 2.0, "adamw-paged": 0.0, "lion": 1.0, "sgd": 0.0}
 

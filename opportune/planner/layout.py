@@ -63,7 +63,9 @@ def _kinds(job: Job, sequences: int, tensor: int, pipeline: int) -> Iterator[Ite
     """For each way of sharding and checkpointing, the batches from large to small."""
     replicas = job.cluster.count // (tensor * pipeline)
     each = max(1, math.ceil(sequences / replicas))
-    shardings: tuple[Any, ...] = ("none",) if replicas == 1 else ("none", "all") if job.change.frozen else ("optimizer", "all")
+    shardings: tuple[Any, ...] = (
+        ("none",) if replicas == 1 else ("none", "all") if job.change.frozen else ("optimizer", "all")
+    )
     for sharding in shardings:
         for checkpoint in ("none", "full") if job.checkpoint == "none" else (job.checkpoint,):
             laid = replace(job, tensor=tensor, pipeline=pipeline, sharding=sharding, checkpoint=checkpoint)
@@ -121,6 +123,7 @@ def _remedies(job: Job) -> Iterator[tuple[str, Job]]:
     for devices in (2, 4, 8, 16, 64):
         if devices > job.cluster.count and not job.cluster.device.cpu:
             cluster = replace(job.cluster, count=devices)
-            yield f"{cluster}, everything sharded", replace(
-                job, cluster=cluster, sharding="all", checkpoint="full", micro=1, tensor=1, pipeline=1
+            yield (
+                f"{cluster}, everything sharded",
+                replace(job, cluster=cluster, sharding="all", checkpoint="full", micro=1, tensor=1, pipeline=1),
             )

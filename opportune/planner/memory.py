@@ -1,8 +1,8 @@
 """Peak memory of one device, item by item; docs/planner.md derives each.
 
-Model states follow ZeRO (Rajbhandari et al. 2020), activations `activations.py`, checkpointed layers keep their input and
-one layer is whole at a time (Chen et al. 2016; Korthikanti et al. 2022). The peak is either where the backward pass
-begins (all activations and logits, no gradients yet) or the optimizer's step (all gradients, no activations).
+Model states follow ZeRO (Rajbhandari et al. 2020), activations `activations.py`, checkpointed layers keep their input
+and one layer is whole at a time (Chen et al. 2016; Korthikanti et al. 2022). The peak is either where the backward
+pass begins (all activations and logits, no gradients yet) or the optimizer's step (all gradients, no activations).
 """
 
 from __future__ import annotations
@@ -103,10 +103,8 @@ def _activations(job: Job, scale: float) -> float:
     layers = a.layers / job.pipeline
     # The first stage of a pipeline holds as many batches as there are stages.
     flights = min(job.pipeline, job.accumulate)
-    if job.checkpoint == "full":
-        total = layers * each.boundary * flights + each.layer
-    else:
-        total = layers * each.layer * flights
+    whole = job.checkpoint != "full"
+    total = layers * flights * (each.layer if whole else each.boundary) + (0.0 if whole else each.layer)
     if job.change.keys:
         total += 4.0 * a.layers * a.key_width * job.change.keys / max(job.length, 1)
     return scale * tokens * (total + each.outside) / job.tensor

@@ -113,7 +113,7 @@ def plan(request: Request, calibration: Calibration) -> Plan:
 
 
 def _host_memory(job: Job) -> float:
-    """Bytes of the hosts together: the weights as they are read, twice the devices' memory where states are offloaded."""
+    """Bytes of the hosts together: the weights as read; twice the devices' memory where states are offloaded."""
     weights = base_weights(job.architecture, job.base, job.stack)
     return max(16e9 * job.cluster.nodes, 1.2 * weights, 2 * job.cluster.count * job.cluster.device.memory * job.offload)
 

@@ -1,11 +1,11 @@
 """From a number of parameters to plausible widths, by a stated rule.
 
-The rule, after the models people train: Llama's layer (gated, RMS norms, no biases), as many layers as make
-hidden / layers nearest to 64 at 100M, growing by 16 for each factor of ten in size, at most 128 (SmolLM2-1.7B has 85,
-Llama-3-8B 128, Llama-3-70B 102, Llama-3.1-405B 130; GPT-3's are 64 to 128); heads of 64 below 1B and of 128 from there
-on; eight key heads from 7B on; a feed-forward of 8/3 of the hidden size (Touvron et al. 2023), adjusted last so that the
-count comes as close as a multiple of 64 allows; a vocabulary of 32,000 below 1B and 128,256 from there on; tied
-embeddings below 4B.
+The rule, after the models people train: Llama's layer (gated, RMS norms, no biases), as many layers as make hidden /
+layers nearest to 64 at 100M, growing by 16 for each factor of ten in size, at most 128 (SmolLM2-1.7B has 85,
+Llama-3-8B 128, Llama-3-70B 102, Llama-3.1-405B 130; GPT-3's are 64 to 128); heads of 64 below 1B and of 128 from
+there on; eight key heads from 7B on; a feed-forward of 8/3 of the hidden size (Touvron et al. 2023), adjusted last so
+that the count comes as close as a multiple of 64 allows; a vocabulary of 32,000 below 1B and 128,256 from there on;
+tied embeddings below 4B.
 """
 
 from __future__ import annotations

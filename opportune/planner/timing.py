@@ -1,13 +1,13 @@
 """Seconds of a training step, from what the hardware moves and multiplies; the few constants are fitted on records.
 
-    products      operations / speed of large products, which small ones reach less: speed x T / (T + half)
-    attention     its own products, at a lower share of the same speed
-    elementwise   bytes that norms, activations, residuals and the loss move / bandwidth
-    weights       reading them once forward and once or twice backward / bandwidth: products are never faster
-    launches      what the host needs to start the kernels, where that is longer than all of the above
-    exchange      collecting shards, summing gradients and activations over links, less what computing hides
-    bubble        (p - 1) / m of a pipeline with p stages and m batches (Narayanan et al. 2021)
-    optimizer     20 bytes a moving parameter with 16-bit weights (28 with 32-bit) / bandwidth
+products      operations / speed of large products, which small ones reach less: speed x T / (T + half)
+attention     its own products, at a lower share of the same speed
+elementwise   bytes that norms, activations, residuals and the loss move / bandwidth
+weights       reading them once forward and once or twice backward / bandwidth: products are never faster
+launches      what the host needs to start the kernels, where that is longer than all of the above
+exchange      collecting shards, summing gradients and activations over links, less what computing hides
+bubble        (p - 1) / m of a pipeline with p stages and m batches (Narayanan et al. 2021)
+optimizer     20 bytes a moving parameter with 16-bit weights (28 with 32-bit) / bandwidth
 """
 
 from __future__ import annotations

@@ -83,9 +83,7 @@ def flops(a: Architecture, change: Change, load: Load, recompute: float = 0.0) -
         + head * (2 if change.head else 1)
     )
     again = recompute * (layers + attention)
-    return Flops(
-        layers + attention + head, backward, again, attention * (1 + 2 * change.depth + recompute)
-    )
+    return Flops(layers + attention + head, backward, again, attention * (1 + 2 * change.depth + recompute))
 
 
 def _first(a: Architecture, change: Change) -> int:

@@ -46,11 +46,11 @@ def long_time(seconds: float | None) -> str:
     """Durations of plans, to two or three digits: `9.6 min`, `4.8 h`, `39 d`."""
     if seconds is None or seconds < 60:
         return numbers.duration(seconds)
-    for size, unit in ((60, "min"), (3600, "h"), (86400, "d")):
-        limit = {"min": 90 * 60, "h": 72 * 3600}.get(unit, float("inf"))
-        if seconds < limit:
-            break
-    value = seconds / size
+    value, unit = seconds / 86400, "d"
+    if seconds < 90 * 60:
+        value, unit = seconds / 60, "min"
+    elif seconds < 72 * 3600:
+        value, unit = seconds / 3600, "h"
     return f"{value:,.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
 
 
@@ -79,7 +79,7 @@ def price(dollars: float | None) -> str:
 
 def print_plan(plan: Plan, out: Console) -> None:
     """One plan: what it needs, whether it fits, what it costs, and why."""
-    job, a = plan.job, plan.job.architecture
+    a = plan.job.architecture
     out.print(Text(f"{plan.request.method} on {a.name}", style="bold"))
     out.print(
         f"{parameters(count(a).total)} parameters ({a.layers} layers, {a.hidden} wide), "
@@ -101,13 +101,13 @@ def _in(plan: Plan) -> str:
 
 
 def _costs(plan: Plan) -> Table:
-    job, t = plan.job, plan.times
+    t = plan.times
     table = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)
     items = {"computing": t.computing, "optimizer": t.optimizer, "evaluation": t.evaluation, "start-up": t.start,
              "lost": t.lost}  # fmt: skip
     shown = ", ".join(f"{name} {long_time(value)}" for name, value in items.items() if value > 0.005 * t.total)
     rows = [
-        ("devices", f"{job.cluster}: {_layout(plan)}"),
+        ("devices", f"{plan.job.cluster}: {_layout(plan)}"),
         ("host", f"{plan.host_cores} cores, {numbers.memory(plan.host_memory)}"),
         ("time", f"{span(plan.seconds, long_time)}  ({plan.steps:,} steps; {shown})"),
         ("computed", numbers.flops(plan.flops.value)),
@@ -156,15 +156,20 @@ def print_asking(plan: Asking, out: Console) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)
     table.add_row(Text("calls", style="dim"), f"{1000 * each.calls:,.0f}")
     read, written = numbers.count(1000 * each.tokens_in), numbers.count(1000 * each.tokens_out)
-    table.add_row(Text("tokens", style="dim"), f"{read} read ({each.shared:,.0f} shared by all), {written} written at most")
-    rows = [("shared prefix kept", plan.seconds, plan.dollars), ("nothing kept", plan.seconds_uncached, plan.dollars_uncached)]
+    table.add_row(
+        Text("tokens", style="dim"), f"{read} read ({each.shared:,.0f} shared by all), {written} written at most"
+    )
+    rows = [
+        ("shared prefix kept", plan.seconds, plan.dollars),
+        ("nothing kept", plan.seconds_uncached, plan.dollars_uncached),
+    ]
     for name, seconds, dollars in rows:
         table.add_row(Text(name, style="dim"), f"{span(seconds, long_time)}  {span(dollars, price)}")
     out.print(table)
     out.print(Text("Assumed: " + "; ".join(plan.assumptions) + ".", style="dim"))
 
 
-# ---- the comparison ---------------------------------------------------------------------------------------------------
+# ---- the comparison --------------------------------------------------------------------------------------------------
 
 
 def columns(row: Row) -> tuple[tuple[str, str], ...]:
@@ -215,7 +220,9 @@ def print_grid(rows: Sequence[Row], out: Console) -> None:
             size = row.size
             a = row.plan.job.architecture
             table.add_row("")
-            table.add_row(Text(f"{size} parameters", style="bold").append(f"\n{a.layers} layers, {a.hidden} wide", style="dim"))
+            table.add_row(
+                Text(f"{size} parameters", style="bold").append(f"\n{a.layers} layers, {a.hidden} wide", style="dim")
+            )
         cells = [Text(main).append(f"\n{detail}", style="dim") for main, detail in columns(row)]
         moving = Text(f"  {row.way.title}\n").append(f"  {parameters(row.plan.change.moving)} trainable", style="dim")
         table.add_row(moving, *cells)
@@ -230,7 +237,5 @@ def markdown(rows: Sequence[Row]) -> str:
     lines = ["| " + " | ".join(titles) + " |", "|---|---|--:|" + "--:|" * len(TITLES)]
     for row in rows:
         cells = [f"{main}<br>{detail}" if detail else main for main, detail in columns(row)]
-        lines.append(
-            "| " + " | ".join([row.size, row.way.title, parameters(row.plan.change.moving), *cells]) + " |"
-        )
+        lines.append("| " + " | ".join([row.size, row.way.title, parameters(row.plan.change.moving), *cells]) + " |")
     return "\n".join([*lines, "", *(f"- {line}" for line in assumptions(rows)), ""])

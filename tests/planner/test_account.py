@@ -125,7 +125,9 @@ def peft_cases():
     kinds = [techniques.Lora(), techniques.Lora(variant="dora"), techniques.Ia3(), techniques.PrefixTuning(),
              techniques.PromptTuning(), techniques.Peft()]  # fmt: skip
     cases = [(name, kind) for name in names for kind in kinds]
-    return cases + [(name, techniques.Lora()) for name in ("mixtral-8x7b", "qwen3-30b-a3b", "olmoe-1b-7b", "phi-3-mini")]
+    return cases + [
+        (name, techniques.Lora()) for name in ("mixtral-8x7b", "qwen3-30b-a3b", "olmoe-1b-7b", "phi-3-mini")
+    ]
 
 
 def configuration(kind):

@@ -15,10 +15,10 @@ from opportune.planner.sizes import architecture_of_size
 
 # One of each family of the catalogue, as published.
 FAMILIES = [
-    "smollm2-135m", "smollm3-3b", "llama-3.2-1b", "mistral-7b", "mixtral-8x7b", "qwen2.5-7b", "qwen3-8b", "qwen3-30b-a3b",
-    "gemma-2b", "gemma-2-9b", "gemma-3-1b", "gpt2", "pythia-1.4b", "phi-2", "phi-3-mini", "olmo-7b", "olmo-2-7b",
-    "olmoe-1b-7b", "falcon-7b", "falcon-40b", "bloom-7b1", "mpt-7b", "opt-1.3b", "starcoder2-7b", "stablelm-2-1.6b",
-    "gpt-oss-20b", "deepseek-v3",
+    "smollm2-135m", "smollm3-3b", "llama-3.2-1b", "mistral-7b", "mixtral-8x7b", "qwen2.5-7b", "qwen3-8b",
+    "qwen3-30b-a3b", "gemma-2b", "gemma-2-9b", "gemma-3-1b", "gpt2", "pythia-1.4b", "phi-2", "phi-3-mini", "olmo-7b",
+    "olmo-2-7b", "olmoe-1b-7b", "falcon-7b", "falcon-40b", "bloom-7b1", "mpt-7b", "opt-1.3b", "starcoder2-7b",
+    "stablelm-2-1.6b", "gpt-oss-20b", "deepseek-v3",
 ]  # fmt: skip
 # Parameters as the models' publishers or their weight files state them.
 STATED = {
