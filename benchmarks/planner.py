@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from scipy.stats import binom
@@ -24,7 +25,10 @@ from opportune.planner.fitting import Prediction
 from opportune.planner.layout import fit
 from opportune.planner.plan import Request, plan
 from opportune.planner.records import Record
-from opportune.planner.timing import step
+from opportune.planner.timing import Speeds, step
+
+
+ASIDE = ("peft-memory", "constant")  # the same records once more
 
 
 def main() -> None:
@@ -39,7 +43,7 @@ def main() -> None:
         "step": steps([r for r in good if r.kind == "step"], lambda r: r.source),
         "peft": steps([r for r in good if r.kind == "peft"], lambda r: r.group, others=good),
         "peft-memory": memories([r for r in good if r.kind == "peft"], lambda r: r.group, others=good),
-        "run": runs(good, given.quick),
+        "run": runs(good),
     }
     whole = fit_all(good, found)
     if given.fit:
@@ -47,6 +51,7 @@ def main() -> None:
         calibrated.SHIPPED.write_text(text, encoding="utf-8")
     fits = ran_out(every, good)
     speed = plans_a_second(whole)
+    found["constant"] = constant([r for r in good if r.kind == "run"])
     summary = {kind: summarise(items) for kind, items in found.items()}
     print_tables(summary, found, fits, speed, every)
     save(
@@ -55,7 +60,7 @@ def main() -> None:
         {
             "quick": given.quick,
             "summary": summary,
-            "coverage": coverage([p for k, items in found.items() if k != "peft-memory" for p in items]),
+            "coverage": coverage([p for k, items in found.items() if k not in ASIDE for p in items]),
             "plans_a_second": speed,
             "ran_out": fits,
             "flagged": {r.id: r.flag or records.objection(r) for r in every if r.flag or records.objection(r)},
@@ -83,21 +88,26 @@ def steps(data: Sequence[Record], group: Any, others: Sequence[Record] = ()) -> 
 
     def one(rest: Sequence[Record], left: Sequence[Record]) -> list[Prediction]:
         outside = [r for r in others if r.source not in {x.source for x in here}]
-        speeds = fitting.fit_speeds(fitting.timed([*rest, *outside]))
+        speeds = speeds_of(tuple(r.id for r in [*rest, *outside]))
         jobs = fitting.timed(left)
         return [Prediction(r, r.kind, r.seconds, step(job, speeds).seconds) for r, job in jobs]
 
     return fitting.with_intervals(fitting.leave_out(here, group, one), group)
 
 
-def runs(good: Sequence[Record], quick: bool) -> list[Prediction]:
+@cache
+def speeds_of(names: tuple[str, ...]) -> Speeds:
+    """The constants fitted on these records."""
+    return fitting.fit_speeds(fitting.timed([r for r in records.shipped() if r.id in names]))
+
+
+def runs(good: Sequence[Record]) -> list[Prediction]:
     """Device-hours of whole runs, family left out; of step records, those of the family's own source as well."""
     here, rest = [r for r in good if r.kind == "run"], [r for r in good if r.kind == "step"]
-    del quick
 
     def one(others: Sequence[Record], left: Sequence[Record]) -> list[Prediction]:
         names = {r.family for r in left}
-        speeds = fitting.fit_speeds(fitting.timed([r for r in rest if r.source not in names]))
+        speeds = speeds_of(tuple(r.id for r in rest if r.source not in names))
         start = Calibration(speeds=speeds)
         goodput, alone = fitting.fit_runs(others, speeds, start)
         made = []
@@ -108,6 +118,16 @@ def runs(good: Sequence[Record], quick: bool) -> list[Prediction]:
         return made
 
     return fitting.with_intervals(fitting.leave_out(here, lambda r: r.family, one), lambda r: r.family)
+
+
+def constant(here: Sequence[Record]) -> list[Prediction]:
+    """Whole runs by one share of the peak, the median of the other families: what there is to beat."""
+    made = []
+    for record in here:
+        share = statistics.median(records.run_share(r) for r in here if r.family != record.family)
+        hours = float(record.fields["device_hours"])
+        made.append(Prediction(record, "run", hours, hours * records.run_share(record) / share))
+    return fitting.with_intervals(made, lambda r: r.family)
 
 
 def fit_all(good: Sequence[Record], found: dict[str, list[Prediction]]) -> Calibration:
@@ -207,7 +227,7 @@ def print_tables(summary: Any, found: Any, fits: dict[str, str], speed: float, e
                 f"{kind:12} {name:14} {f['records']:4} {f['median_error']:7.1%} {f['p90_error']:6.1%} {f['bias']:+7.1%}"
                 f" {f['within_interval']:8.0%}"
             )
-    for kind, f in coverage([p for k, items in found.items() if k != "peft-memory" for p in items]).items():
+    for kind, f in coverage([p for k, items in found.items() if k not in ASIDE for p in items]).items():
         low, high = f["chance"]
         print(f"interval {kind:8} {f['share']:.1%} of {f['records']} (by chance {low:.0%} to {high:.0%})")
     print("ran out of memory:", ", ".join(f"{name}: {answer}" for name, answer in fits.items()))

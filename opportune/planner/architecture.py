@@ -219,6 +219,7 @@ class Counts:
     head: int  # weights multiplied to make the logits (the embedding where tied)
     linear: int  # weights of linear layers, all experts
     active_linear: int  # of which one token passes
+    expert: int  # weights of all experts
     norm: int
     bias: int
     layer: int  # one layer, the mean where they differ
@@ -248,6 +249,7 @@ def count(a: Architecture) -> Counts:
         head=a.vocabulary * a.hidden,
         linear=linear,
         active_linear=linear - idle,
+        expert=by_part.get("expert", 0),
         norm=by_part.get("norm", 0),
         bias=by_part.get("bias", 0),
         layer=round((total - outside) / a.layers),

@@ -131,9 +131,14 @@ def _exchange(job: Job, tokens: float, computing: float, s: Speeds) -> float:
     if job.replicas > 1:
         link = near if job.cluster.count <= PER_NODE else min(near, NETWORK)
         share = (job.replicas - 1) / job.replicas / (job.tensor * job.pipeline)
-        sums = 2.0 * 2 * job.change.moving / job.accumulate
-        gathers = 2.0 * 2 * count(a).total if job.sharding == "all" else 0.0
+        # Experts stay where they are, and their tokens travel.
+        stay = count(a).expert
+        sums = 2.0 * 2 * max(job.change.moving - stay, 0) / job.accumulate
+        gathers = 2.0 * 2 * (count(a).total - stay) if job.sharding == "all" else 0.0
         moved = (sums / (2 if job.sharding == "all" else 1) + gathers) * share / (0.8 * link)
+        if a.experts is not None:  # at most four machines for a token, one byte there and two back (DeepSeek-AI 2024)
+            sites = min(a.experts.active, 4) * (a.layers - a.experts.dense)
+            moved += 6.0 * tokens * a.hidden * sites / (0.8 * link / PER_NODE)
         total += s.exposed * moved + max(0.0, (1 - s.exposed) * moved - computing)
     if job.offload:
         total += 3 * base_weights(a, job.base, job.stack) / job.replicas / PCIE
