@@ -27,7 +27,6 @@ from opportune.planner.plan import Request, plan
 from opportune.planner.records import Record
 from opportune.planner.timing import Speeds, step
 
-
 ASIDE = ("peft-memory", "constant")  # the same records once more
 
 
@@ -108,7 +107,7 @@ def runs(good: Sequence[Record]) -> list[Prediction]:
     def one(others: Sequence[Record], left: Sequence[Record]) -> list[Prediction]:
         names = {r.family for r in left}
         speeds = speeds_of(tuple(r.id for r in rest if r.source not in names))
-        start = Calibration(speeds=speeds)
+        start = Calibration(speeds=speeds, ranges={"memory": (0.9, 1.15)})
         goodput, alone = fitting.fit_runs(others, speeds, start)
         made = []
         for record in left:
@@ -134,7 +133,8 @@ def fit_all(good: Sequence[Record], found: dict[str, list[Prediction]]) -> Calib
     """The calibration to ship: constants from all records, ranges from the predictions of what was left out."""
     speeds = fitting.fit_speeds(fitting.timed(good))
     scale, reserved = fitting.fit_memory(good)
-    start = Calibration(speeds=speeds, scale=scale, reserved=reserved)
+    ranges = {"memory": fitting.range_of(found["memory"], lambda r: r.source)}
+    start = Calibration(speeds=speeds, scale=scale, reserved=reserved, ranges=ranges)
     goodput, alone = fitting.fit_runs([r for r in good if r.kind == "run"], speeds, start)
     groups = {"memory": lambda r: r.source, "step": lambda r: r.source, "peft": lambda r: r.group,
               "run": lambda r: r.family}  # fmt: skip

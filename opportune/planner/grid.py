@@ -109,8 +109,8 @@ def assumptions(rows: Sequence[Row]) -> tuple[str, ...]:
     first = rows[0].plan
     return (
         f"pretraining reads {PER_PARAMETER:g} tokens a parameter (Hoffmann et al. 2022), in sequences of 2,048; "
-        f"continual pretraining {CONTINUAL_TOKENS / 1e9:g} billion; every kind of tuning {TUNING_TOKENS / 1e6:g} million in "
-        "sequences of 512 (50,000 examples of 500 tokens, twice)",
+        f"continual pretraining {CONTINUAL_TOKENS / 1e9:g} billion; every kind of tuning "
+        f"{TUNING_TOKENS / 1e6:g} million in sequences of 512 (50,000 examples of 500 tokens, twice)",
         f"GPUs: the smallest power of two of {first.job.cluster.device.what or first.job.cluster.device.name} on which "
         "the upper end of the memory interval fits and the training ends within ninety days",
         "processors alone: one server of 96 cores with a bfloat16 unit and 768 GB (assumed figures; probe your own); a "

@@ -38,6 +38,12 @@ def architecture_of_size(parameters: float, vocabulary: int | None = None) -> Ar
     return min(plausible, key=lambda a: abs(math.log(a.hidden / a.layers / wanted)))
 
 
+def _short(parameters: float) -> str:
+    """As `10B`."""
+    factor, letter = next((f, x) for f, x in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1.0, "")) if parameters >= f)
+    return f"{parameters / factor:g}{letter}"
+
+
 def _hidden_sizes(parameters: float) -> range:
     step = _STEP if parameters < 1e9 else 128 if parameters < 7e9 else 1024
     return range(step, 65_536 + 1, step)
@@ -49,7 +55,7 @@ def _fitted(parameters: float, vocabulary: int, hidden: int) -> Architecture | N
     size = 64 if parameters < 1e9 else 128
     heads = hidden // size
     shape = Architecture(
-        name=f"about {parameters:g} parameters",
+        name=f"a model of {_short(parameters)}",
         layers=1,
         hidden=hidden,
         heads=heads,

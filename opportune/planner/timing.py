@@ -21,7 +21,8 @@ from opportune.planner.job import BITS, Job
 from opportune.planner.memory import base_weights
 from opportune.planner.work import Flops, Load, flops
 
-NETWORK = 200e9  # bytes a second between machines of eight devices, all adapters together: 1,600 Gbit/s
+NETWORK = 200e9  # bytes a second between machines of eight devices, all adapters together: 1,600 Gbit/s ...
+FASTER = 400e9  # ... and twice that where the devices' own links are of the fourth generation or later
 PCIE = 20e9  # bytes a second between devices of one machine without a faster link
 
 
@@ -124,12 +125,12 @@ def _exchange(job: Job, tokens: float, computing: float, s: Speeds) -> float:
     near = (device.link_gb_s or 0.0) * 1e9 or PCIE
     total = 0.0
     if job.tensor > 1:
-        link = near if job.tensor <= PER_NODE else min(near, NETWORK)
+        link = near if job.tensor <= PER_NODE else min(near, _network(near))
         moved = 2.0 * tokens * a.hidden * 2 * (job.tensor - 1) / job.tensor
         passes = 4 * (4 / 3 if job.checkpoint == "full" else 1.0)
         total += s.exposed_tensor * passes * a.layers / job.pipeline * moved / (0.8 * link)
     if job.replicas > 1:
-        link = near if job.cluster.count <= PER_NODE else min(near, NETWORK)
+        link = near if job.cluster.count <= PER_NODE else min(near, _network(near))
         share = (job.replicas - 1) / job.replicas / (job.tensor * job.pipeline)
         # Experts stay where they are, and their tokens travel.
         stay = count(a).expert
@@ -138,11 +139,16 @@ def _exchange(job: Job, tokens: float, computing: float, s: Speeds) -> float:
         moved = (sums / (2 if job.sharding == "all" else 1) + gathers) * share / (0.8 * link)
         if a.experts is not None:  # at most four machines for a token, one byte there and two back (DeepSeek-AI 2024)
             sites = min(a.experts.active, 4) * (a.layers - a.experts.dense)
-            moved += 6.0 * tokens * a.hidden * sites / (0.8 * link / PER_NODE)
+            split = job.tensor * job.pipeline
+            moved += 6.0 * tokens * a.hidden * sites / split / (0.8 * link / PER_NODE)
         total += s.exposed * moved + max(0.0, (1 - s.exposed) * moved - computing)
     if job.offload:
         total += 3 * base_weights(a, job.base, job.stack) / job.replicas / PCIE
     return total
+
+
+def _network(near: float) -> float:
+    return FASTER if near >= 450e9 else NETWORK
 
 
 def _optimizer(job: Job) -> float:

@@ -180,7 +180,7 @@ def test_data_of_a_task_file(tmp_path):
         data_of("much", None, 1.0, None, None)
 
 
-# ---- records ----------------------------------------------------------------------------------------------------------
+# ---- records ---------------------------------------------------------------------------------------------------------
 
 
 def test_figures_that_cannot_be_true_are_flagged():
@@ -206,7 +206,7 @@ def test_every_record_is_a_possible_job_with_its_source():
             check(records.job_of(record))
 
 
-# ---- the command line -------------------------------------------------------------------------------------------------
+# ---- the command line ------------------------------------------------------------------------------------------------
 
 
 def run(capsys, *arguments):
