@@ -27,7 +27,7 @@ from opportune.planner.plan import Request, plan
 from opportune.planner.records import Record
 from opportune.planner.timing import Speeds, step
 
-ASIDE = ("peft-memory", "constant")  # the same records once more
+ASIDE = ("peft-memory", "peft-all", "constant")  # the same records once more
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     found = {
         "memory": memories(good, lambda r: r.source),
         "step": steps([r for r in good if r.kind == "step"], lambda r: r.source),
-        "peft": steps([r for r in good if r.kind == "peft"], lambda r: r.group, others=good),
+        **by_formula(steps([r for r in good if r.kind == "peft"], lambda r: r.group, others=good)),
         "peft-memory": memories([r for r in good if r.kind == "peft"], lambda r: r.group, others=good),
         "run": runs(good),
     }
@@ -98,6 +98,17 @@ def steps(data: Sequence[Record], group: Any, others: Sequence[Record] = ()) -> 
 def speeds_of(names: tuple[str, ...]) -> Speeds:
     """The constants fitted on these records."""
     return fitting.fit_speeds(fitting.timed([r for r in records.shipped() if r.id in names]))
+
+
+def by_formula(items: Sequence[Prediction]) -> dict[str, list[Prediction]]:
+    """The PEFT comparison: methods that the planner has, and those planned as LoRA, each with intervals of its own."""
+    own = [p for p in items if not p.record.fields.get("note")]
+    other = [replace(p, kind="peft-as-lora") for p in items if p.record.fields.get("note")]
+    return {
+        "peft-all": list(items),
+        "peft": fitting.with_intervals(own, lambda r: r.group),
+        "peft-as-lora": fitting.with_intervals(other, lambda r: r.group),
+    }
 
 
 def runs(good: Sequence[Record]) -> list[Prediction]:
@@ -159,7 +170,7 @@ def plans_a_second(whole: Calibration) -> float:
     """Whole plans of several models, methods and devices, on one core."""
     table, models = hardware.shipped(), [find(name) for name in list(known())[::9]]
     requests = [
-        Request(a, method, hardware.Cluster(table[device], n), 1e8, micro=1, batch=64)
+        Request(a, method, hardware.Cluster(table[device], n), 1e8, batch=64)
         for a in models
         for method in ("full", "lora:rank=8", "prompt-tuning", "ia3")
         for device in ("h100", "l40s", "a100")

@@ -152,8 +152,9 @@ def fit_runs(records: Sequence[Record], speeds: Speeds, calibration: Calibration
     for record in records:
         hours, many = ideal_hours(record, speeds, calibration)
         shares[many].append(hours / float(record.fields["device_hours"]))
-    middle = {many: statistics.median([*found, 0.85 if many else 0.97]) for many, found in shares.items()}
-    return min(middle[True], 1.0), min(middle[False], 1.1)
+    # One machine seldom waits for others: four observations' worth of a guess. What clusters lose, only records tell.
+    alone = statistics.median([*shares[False], *[0.97] * 4])
+    return min(statistics.median([*shares[True], 0.85]), 1.0), min(alone, 1.1)
 
 
 # ---- leaving out -----------------------------------------------------------------------------------------------------

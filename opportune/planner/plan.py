@@ -15,7 +15,7 @@ from opportune.planner.hardware import PER_NODE, Cluster
 from opportune.planner.job import Base, Job, check
 from opportune.planner.layout import Fit, advice, fit, lay_out
 from opportune.planner.memory import base_weights
-from opportune.planner.stacks import STACKS
+from opportune.planner.stacks import stack_named
 from opportune.planner.techniques import Change, technique_of
 from opportune.planner.timing import Step, step
 from opportune.planner.work import asking_flops
@@ -151,7 +151,7 @@ def _job(request: Request, change: Change, calibration: Calibration) -> Job:
         length=request.length,
         base=base,
         optimizer=request.optimizer,  # type: ignore[arg-type]
-        stack=STACKS[software_for(request)],
+        stack=stack_named(software_for(request)),
         **values,
     )
     batch = batch_of(request)
@@ -215,9 +215,9 @@ def _assumptions(request: Request, job: Job, calibration: Calibration) -> Iterab
     yield f"{job.micro * job.accumulate * job.replicas:,} sequences a step ({job.tokens:,} tokens)"
     yield f"software: {job.stack.what}"
     yield f"weights in {job.base}, {job.optimizer}; activations {_checkpoint(job)}"
-    yield f"a cluster's time ends up in the model for {goodput(job, calibration):.0%} (goodput)"
+    yield f"{goodput(job, calibration):.0%} of the time ends up in the model (goodput)"
     yield energy.price_note(job.cluster)
-    drawn = ", ".join(f"{share:.0%}" for share in energy.DRAWN[::2])
+    drawn = " to ".join(f"{share:.0%}" for share in energy.DRAWN[::2])
     yield f"devices draw {drawn} of their design power; the hall adds {energy.HALL[0]} to {energy.HALL[2]} times"
     if job.cluster.device.notes and job.cluster.device.cpu:
         yield f"{job.cluster.device.name}: {job.cluster.device.notes}"

@@ -102,7 +102,7 @@ def test_what_is_not_there_is_refused_with_what_is_near():
 
 
 @settings(deadline=None)
-@given(st.floats(6.5, 12.5))
+@given(st.floats(7, 12.5))
 def test_a_size_becomes_a_model_of_that_size(power):
     wanted = 10**power
     made = architecture_of_size(wanted)
