@@ -51,10 +51,10 @@ def _norms(a: Architecture, change: Change, stack: Stack, e: int) -> float:
 
 
 def _attention(a: Architecture, change: Change, stack: Stack, e: int) -> float:
-    key = a.query_width if stack.repeats_keys else a.key_width
+    key: float = a.query_width if stack.repeats_keys else a.key_width
     if a.latent is not None:
         key = a.heads * (a.latent.plain + a.latent.rotary + a.latent.value) / 2
-    total = e * (2 * a.query_width + 2 * key) + 4 * a.heads
+    total: float = e * (2 * a.query_width + 2 * key) + 4 * a.heads
     if a.head_norms:  # norms of queries and keys, as the others
         total += (a.query_width + a.key_width) * (e if stack.fused_norms else 4 + e * change.norms)
     if len(a.names.qkv) == 1 and not a.positions:

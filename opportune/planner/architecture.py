@@ -121,7 +121,7 @@ def _attention(a: Architecture) -> Iterator[Linear]:
     if a.latent is not None:
         yield from _latent_attention(a, a.latent)
         return
-    widths = (a.query_width, a.key_width, a.key_width)
+    widths: tuple[int, ...] = (a.query_width, a.key_width, a.key_width)
     if len(a.names.qkv) == 1:
         widths = (sum(widths),)
     for name, width in zip(a.names.qkv, widths, strict=True):

@@ -21,7 +21,7 @@ from opportune.planner.calibration import Calibration, Estimate
 from opportune.planner.hardware import Cluster
 from opportune.planner.work import asking_flops
 from opportune.spec import parse
-from opportune.types import Completion, Example, Prompt, Question, TaskView
+from opportune.types import Completion, Example, Kind, Prompt, Question, TaskView
 
 LETTERS = 4  # characters a token, about
 ASKED = 4  # questions that are counted
@@ -59,7 +59,7 @@ def made_up(input_tokens: int, target_tokens: int, labels: int) -> TaskView:
         Example(f"e{i}", f"{i:04} " + "abc " * max(input_tokens - 1, 1), names[i % labels] if names else target)
         for i in range(256)
     )
-    kind = "choice" if labels else "text"
+    kind: Kind = "choice" if labels else "text"
     return TaskView("made up", "Answer as in the examples, in one word.", kind, names, train)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from opportune.errors import ModelError
 from opportune.planner.architecture import Architecture, Experts, Latent, Names
@@ -126,12 +126,16 @@ def _olmo2(c: Config) -> Architecture:
     return replace(found, head_norms=found.query_width + found.key_width)
 
 
+def _copies(composed: bool) -> Literal["one", "composed"]:
+    return "composed" if composed else "one"
+
+
 def _phi(c: Config) -> Architecture:
     names = Names(out="dense", up=("fc1",), down="fc2", scaled=("q_proj", "v_proj"))
     biased = {"qkv_bias": True, "out_bias": True, "ffn_bias": True, "head_bias": True}
-    composed = "composed" if c.get("hidden_act", "gelu_new") == "gelu_new" else "one"
+    kept = _copies(c.get("hidden_act", "gelu_new") == "gelu_new")
     found = _base(c, norm="layer", norms=1, gated=False, parallel=True, names=names, **biased)
-    return replace(found, activation=composed)
+    return replace(found, activation=kept)
 
 
 def _phi3(c: Config) -> Architecture:
@@ -152,9 +156,9 @@ def _gpt2(c: Config) -> Architecture:
     names = Names(qkv=("c_attn",), out="c_proj", up=("c_fc",), down="c_proj")
     biased = {"qkv_bias": True, "out_bias": True, "ffn_bias": True}
     rows = int(c.get("n_positions", 1024))
-    composed = "composed" if c.get("activation_function", "gelu_new") == "gelu_new" else "one"
+    kept = _copies(c.get("activation_function", "gelu_new") == "gelu_new")
     found = _base(plain, norm="layer", gated=False, positions=rows, names=names, **biased)
-    return replace(found, activation=composed)
+    return replace(found, activation=kept)
 
 
 def _neox(c: Config) -> Architecture:

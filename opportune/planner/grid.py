@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opportune.errors import UsageError
 from opportune.planner.architecture import count
-from opportune.planner.calibration import Calibration, Estimate
+from opportune.planner.calibration import Calibration
 from opportune.planner.catalogue import of_size
 from opportune.planner.hardware import Cluster, Table
 from opportune.planner.plan import Plan, Request, cheapest, plan
@@ -27,7 +27,6 @@ class Way:
 
     title: str
     method: str
-    base: str | None = None
 
 
 WAYS = (
@@ -71,7 +70,7 @@ def _row(size: str, way: Way, calibration: Calibration, table: Table, gpu: str, 
     found = _smallest(request, calibration, gpu, table)
     processor: Plan | None
     try:
-        processor = plan(Request(**{**_fields(request), "cluster": Cluster(table[cpu])}), calibration)
+        processor = plan(replace(request, cluster=Cluster(table[cpu])), calibration)
     except UsageError:
         processor = None
     if processor and (processor.fit.verdict == "does not fit" or processor.seconds.low > YEAR):
@@ -79,15 +78,11 @@ def _row(size: str, way: Way, calibration: Calibration, table: Table, gpu: str, 
     return Row(size, way, found, processor)
 
 
-def _fields(request: Request) -> dict[str, object]:
-    return {name: getattr(request, name) for name in request.__slots__}
-
-
 def _smallest(request: Request, calibration: Calibration, gpu: str, table: Table) -> Plan:
     last: Plan | None = None
     for devices in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192):
         try:
-            last = plan(Request(**{**_fields(request), "cluster": Cluster(table[gpu], devices)}), calibration)
+            last = plan(replace(request, cluster=Cluster(table[gpu], devices)), calibration)
         except UsageError:
             continue
         if last.fit.verdict == "fits" and last.seconds.value <= LONGEST:
@@ -119,8 +114,3 @@ def assumptions(rows: Sequence[Row]) -> tuple[str, ...]:
         "energy: 54 to 75 % of the design power, hosts and hall included; dollars: price, spread and time together",
         "architectures are made up to the size by the rule of --parameters; widths are in --json",
     )
-
-
-def wall(row: Row) -> Estimate:
-    """Seconds on the GPUs."""
-    return row.plan.seconds

@@ -7,6 +7,7 @@ pass begins (all activations and logits, no gradients yet) or the optimizer's st
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from opportune.planner.activations import kept
@@ -34,7 +35,7 @@ class Memory:
     @property
     def allocated(self) -> float:
         """All of them."""
-        return sum(getattr(self, item.name) for item in fields(self))
+        return math.fsum(getattr(self, item.name) for item in fields(self))
 
 
 def memory(job: Job, scale: float = 1.0, fixed: float = 0.0) -> Memory:

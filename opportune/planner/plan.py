@@ -136,7 +136,7 @@ def batch_of(request: Request) -> int:
     if not request.method.startswith(("pretrain", "continual")):
         return 16
     size = count(request.architecture).active
-    tokens = min(max(5e5 * (size / 1e8) ** 0.45, 1.3e5), 4e6)
+    tokens: float = min(max(5e5 * (size / 1e8) ** 0.45, 1.3e5), 4e6)
     return max(1, round(tokens / request.length))
 
 
