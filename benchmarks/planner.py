@@ -16,7 +16,7 @@ from typing import Any
 
 from scipy.stats import binom
 
-from benchmarks.common import options, save
+from benchmarks.common import ROOT, options, save
 from opportune.planner import calibration as calibrated
 from opportune.planner import fitting, hardware, records
 from opportune.planner.calibration import Calibration
@@ -27,6 +27,8 @@ from opportune.planner.plan import Request, plan
 from opportune.planner.records import Record
 from opportune.planner.timing import Speeds, step
 
+PAGE = ROOT / "docs" / "planner.md"
+BEGIN, END = "<!-- planner: from benchmarks/results/planner.json -->", "<!-- end of planner -->"
 ASIDE = ("peft-memory", "peft-all", "constant")  # the same records once more
 
 
@@ -53,6 +55,8 @@ def main() -> None:
     found["constant"] = constant([r for r in good if r.kind == "run"])
     summary = {kind: summarise(items) for kind, items in found.items()}
     print_tables(summary, found, fits, speed, every)
+    if given.fit:
+        write_page(summary, found, speed)
     save(
         given.out,
         "planner",
@@ -227,6 +231,34 @@ def row(item: Prediction) -> dict[str, Any]:
     unit = {"memory": "bytes", "run": "device-hours"}.get(item.kind, "seconds")
     figures = {k: float(f"{getattr(item, k):.4g}") for k in ("measured", "predicted", "low", "high", "error")}
     return {"id": item.record.id, "source": item.record.source, "kind": item.kind, "unit": unit, **figures}
+
+
+KINDS = {
+    "memory": "peak memory, source left out",
+    "step": "seconds a step, source left out",
+    "peft-all": "PEFT comparison, seconds a step, method left out",
+    "peft-memory": "PEFT comparison, peak memory, method left out",
+    "run": "whole runs, device-hours, family left out",
+    "constant": "the same by one share of the peak",
+}
+
+
+def write_page(summary: Any, found: Any, speed: float) -> None:
+    """The table in docs/planner.md."""
+    lines = ["| figure | records | median error | 90th percentile | bias | within the 90 % interval |",
+             "|---|--:|--:|--:|--:|--:|"]  # fmt: skip
+    for kind, words in KINDS.items():
+        f = summary[kind]["all"]
+        lines.append(
+            f"| {words} | {f['records']} | {f['median_error']:.1%} | {f['p90_error']:.1%} | {f['bias']:+.1%} "
+            f"| {f['within_interval']:.0%} |"
+        )
+    shares = coverage([p for k, items in found.items() if k not in ASIDE for p in items])
+    held = ", ".join(f"{kind} {f['share']:.1%}" for kind, f in shares.items())
+    lines += ["", f"Share of the records within their interval: {held}. {speed:,.0f} plans a second on one core."]
+    page = PAGE.read_text(encoding="utf-8")
+    head, rest = page.split(BEGIN)
+    PAGE.write_text(f"{head}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 def print_tables(summary: Any, found: Any, fits: dict[str, str], speed: float, every: Sequence[Record]) -> None:
