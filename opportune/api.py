@@ -56,6 +56,7 @@ def compare(
     prices: Path | str | None = None,
     general: Path | str | None = None,
     cache: bool = True,
+    budget: float | None = None,
     runs: Path | str = RUNS,
     watcher: Watcher | None = None,
     source: str = "",
@@ -66,7 +67,7 @@ def compare(
     measured; an arm that fails later is a row with its reason, never a score. `max_dollars` and `max_tokens` cap what
     models behind a server (`openai:NAME`, at `base_url`) may spend; see docs/endpoints.md. Without `cache` their
     earlier answers are neither used nor kept. `general` is the text on which forgetting is measured (a file or folder),
-    instead of the one of the package.
+    instead of the one of the package. `budget` is in seconds: arms predicted to pass it do not run.
     """
     settings = Settings(
         recipes=tuple(recipes),
@@ -83,6 +84,7 @@ def compare(
         prices=None if prices is None else Path(prices),
         general=None if general is None else str(general),
         cache=cache,
+        budget=budget,
         runs=Path(runs),
     )
     with Store.open(settings.runs) as store:

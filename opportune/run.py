@@ -6,14 +6,16 @@ The same task, recipes, models and seeds are the same run: asked for again, it g
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
+from opportune import ledger
 from opportune import recipe as recipes_
 from opportune.arm import ArmRunner, Stage
+from opportune.budget import left_out
 from opportune.corpus.general import general_text
 from opportune.corpus.material import digests as digests_of
 from opportune.errors import OpportuneError, RecipeError, StoreError
@@ -71,6 +73,7 @@ class Settings:
     prices: Path | None = None  # a file of prices beside those that are shipped
     general: str | None = None  # text on which forgetting is measured; None: the one of the package
     cache: bool = True  # answers of endpoints come from, and go to, the user's response cache
+    budget: float | None = None  # seconds that the predictions of all arms together may come to
     runs: Path = field(default_factory=lambda: Path("opportune-runs"))
     growing: bool = False  # recipes asked for later join the run, instead of making another
 
@@ -107,7 +110,7 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
     hashes = [arm.hash(digests.get(str(arm.model))) for arm in arms]
     named = [] if settings.growing else hashes
     key = digest([task.fingerprint(), named, settings.seeds, _placement(pool, arms), *texts])
-    plan = _Plan(task, settings, pool, arms, hashes, _judge(metric, pool))
+    plan = _Plan(task, settings, pool, arms, hashes, _judge(metric, pool), ledger.factors(ledger.read(store)))
     before = next((record.id for record in store.list_runs() if record.key == key), None)
     plan.greet(store, before)
     record = store.begin_run(key, task.name, _config(task, settings, pool, arms, source))
@@ -117,8 +120,12 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
         watcher.begin(record, [item for _, item in pending])
         for text in plan.notes([item for _, item in pending]):
             watcher.note(text)
+        over = left_out([item for _, item in pending], settings.budget) if settings.budget else {}
         for arm, item in pending:
-            if item.status != "done":
+            if (item.hash, item.seed) in over:
+                store.put_arm(skipped := replace(item, status="failed", reason=over[item.hash, item.seed]))
+                watcher.end(skipped)
+            elif item.status != "done":
                 _run_arm(ArmRunner(store, pool, task, metric, general, watcher.stage), arm, item, watcher)
     return record
 
@@ -195,6 +202,7 @@ class _Plan:
     arms: Sequence[Arm]
     hashes: Sequence[str]
     judge: Endpoint | None
+    factors: Mapping[str, float]  # the ledger's correction of predicted seconds
 
     def pending(self, store: Store, run: RunRecord) -> list[tuple[Arm, ArmRecord]]:
         """Every arm under every seed, as far as it has come; new ones are written as pending."""
@@ -219,8 +227,8 @@ class _Plan:
             position=position,
             recipe=arm.text,
             model=model.info.name if model else None,
-            resolved={"recipe": str(arm.resolved)},
-            predicted=predict(arm, self.task, model, seed) if model else None,
+            resolved={"recipe": str(arm.resolved), "ledger": dict(self.factors)},
+            predicted=ledger.corrected(predict(arm, self.task, model, seed), self.factors) if model else None,
         )
 
     def _failed(self, store: Store, run: str) -> set[tuple[str, int]]:

@@ -39,6 +39,10 @@ Price = Annotated[float | None, typer.Option("--machine-price", help="Dollars an
 BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Server of models named openai:NAME, with its /v1.")]
 MaxDollars = Annotated[float | None, typer.Option("--max-dollars", help="Hard cap on what such models may cost.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Hard cap on what they may read and write.")]
+Budget = Annotated[
+    str | None, typer.Option(help="Time for all arms, such as 20m: arms predicted to pass it do not run.")
+]
+Volume = Annotated[float | None, typer.Option(min=1, help="Questions a month: adds costs and break-even points.")]
 Prices = Annotated[Path | None, typer.Option("--prices", help="JSON or CSV file of prices of models.")]
 General = Annotated[str | None, typer.Option(help="File or folder of general text, on which forgetting is measured.")]
 NoCache = Annotated[
@@ -73,6 +77,8 @@ def compare(
     prices: Prices = None,
     general: General = None,
     no_cache: NoCache = False,
+    budget: Budget = None,
+    volume: Volume = None,
     runs: Runs = Path("opportune-runs"),
     as_json: Json = False,
 ) -> None:
@@ -83,8 +89,11 @@ def compare(
     import json
 
     from opportune import api
+    from opportune import volume as volumes
+    from opportune.budget import seconds_of
     from opportune.cli.progress import LiveView
     from opportune.report.table import print_table
+    from opportune.report.volume_text import print_volume
     from opportune.schema import to_json
 
     task = api.load_task(
@@ -117,14 +126,18 @@ def compare(
             prices=prices,
             general=general,
             cache=not no_cache,
+            budget=seconds_of(budget) if budget else None,
             runs=runs,
             watcher=view,
             source=data or "bundled",
         )
     if as_json:
-        typer.echo(json.dumps(to_json(comparison), ensure_ascii=False))
+        added = {"volume": volumes.to_json(comparison, volume)} if volume else {}
+        typer.echo(json.dumps(to_json(comparison) | added, ensure_ascii=False))
     else:
         print_table(comparison)
+        if volume:
+            print_volume(comparison, volume)
 
 
 def listed(choices: str | None) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""The command line: `opportune compare | show | report | list | ask | lens | curve | export | pretrain | cache`."""
+"""The command line: `opportune compare | plan | show | report | list | ask | lens | curve | export | pretrain | cache`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from opportune.cli import ask, cache, compare, curve, export, lens, listing, pretrain, show
+from opportune.cli import ask, cache, compare, curve, export, lens, listing, plan, pretrain, show
 from opportune.errors import OpportuneError
 
 # Rich help would cost half of the 0.4 s that `--help` may take.
@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("compare")(compare.compare)
+app.command("plan")(plan.plan)
 app.command("show")(show.show)
 app.command("report")(show.report)
 app.command("list")(listing.list_)

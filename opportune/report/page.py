@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from opportune.comparison import of_run
 from opportune.records import CallRecord
-from opportune.report import figures, lens_section, plots, scatter, table
+from opportune.report import crossing, figures, lens_section, plots, scatter, table
 from opportune.report.rendering import asset, policy, render, write_whole
 from opportune.report.transcript import ArmKey, inert_json, name_arms, transcript
 from opportune.rows import Comparison
@@ -54,6 +54,7 @@ def build(store: Store, run: str) -> str:
         recall_key=[(row.recipe, *_series(i)) for i, row in enumerate(figures.best_rows(comparison))],
         confusions=figures.confusions(comparison),
         shift=lens_section.html(comparison),
+        crossing=crossing.figure(comparison),
         curves=figures.learning_curves(comparison, names, store.curves(record.id)),
         known={
             "energy": any(row.measured.total().joules is not None for row in comparison.rows),
