@@ -25,8 +25,9 @@ from opportune.models.response_cache import ResponseCache
 from opportune.records import ArmRecord, RunRecord
 from opportune.report.page import fragment, write_report
 from opportune.rows import Comparison
-from opportune.run import DEFAULT_MODEL, Settings, Watcher, run
+from opportune.run import Watcher, run
 from opportune.schema import to_json
+from opportune.settings import DEFAULT_MODEL, Settings
 from opportune.store import Store
 from opportune.tasks.load import load_task, task_from_records
 from opportune.types import Answer, Progress, Task

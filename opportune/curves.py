@@ -23,9 +23,10 @@ from opportune.models.pool import ModelPool
 from opportune.models.scripted import Scripted
 from opportune.recipe import Arm
 from opportune.records import OutcomeRecord
-from opportune.run import Settings, Watcher, run
+from opportune.run import Watcher, run
 from opportune.schema import to_json
 from opportune.scoring import Sample
+from opportune.settings import Settings
 from opportune.store import Store
 from opportune.tasks.sampling import keep
 from opportune.types import Example, Question, Strategy, Task

@@ -25,7 +25,7 @@ from opportune.evaluate import NoJournal
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
-from opportune.run import DEFAULT_MODEL
+from opportune.settings import DEFAULT_MODEL
 from opportune.spec import ModelRef
 from opportune.store import Store
 from opportune.tasks.load import load_task

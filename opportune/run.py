@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Protocol
 
 from opportune import ledger
@@ -21,18 +20,15 @@ from opportune.corpus.material import digests as digests_of
 from opportune.errors import OpportuneError, RecipeError, StoreError
 from opportune.estimate import predict
 from opportune.metrics import metric_named, resolved_name
-from opportune.models.budget import Budget
-from opportune.models.endpoint import Endpoint, Remote, is_remote
+from opportune.models.endpoint import Endpoint, is_remote
 from opportune.models.pool import ModelPool
-from opportune.models.prices import read_prices
-from opportune.models.response_cache import ResponseCache
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
+from opportune.settings import Settings
 from opportune.store import Store
 from opportune.types import Example, Graded, Metric, ModelInfo, Split, Task, digest
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-DEFAULT_MODEL = "smollm2-135m"
 
 
 class Watcher(Protocol):
@@ -53,47 +49,6 @@ class Watcher(Protocol):
     def end(self, arm: ArmRecord) -> None:
         """An arm is done or failed."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a comparison is asked to do, beside the task."""
-
-    recipes: tuple[str, ...] = ()  # none: the defaults
-    models: tuple[str, ...] = (DEFAULT_MODEL,)
-    seeds: int = 1
-    device: str | None = None  # None: the best there is
-    dtype: str | None = None  # None: the fastest the device computes well in
-    trust_remote_code: bool = False
-    tolerance: float = 0.03  # how much worse than the reference a cheaper arm may be, as a share
-    machine_price: float | None = None  # dollars per hour
-    base_url: str | None = None  # the server of models named openai:NAME; None: OpenAI's own
-    max_dollars: float | None = None  # what all endpoints together may cost, earlier sittings of the run included
-    max_tokens: int | None = None  # what they may read and write
-    prices: Path | None = None  # a file of prices beside those that are shipped
-    general: str | None = None  # text on which forgetting is measured; None: the one of the package
-    cache: bool = True  # answers of endpoints come from, and go to, the user's response cache
-    budget: float | None = None  # seconds that the predictions of all arms together may come to
-    runs: Path = field(default_factory=lambda: Path("opportune-runs"))
-    growing: bool = False  # recipes asked for later join the run, instead of making another
-
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise RecipeError(f"seeds={self.seeds} is out of range: at least 1")
-        if not 0 <= self.tolerance < 1:
-            raise RecipeError(f"tolerance={self.tolerance} is out of range: 0 to 1 (3 points are 0.03)")
-        if self.machine_price is not None and self.machine_price < 0:
-            raise RecipeError(f"machine price {self.machine_price} is out of range: 0 or more dollars an hour")
-        if self.max_dollars is not None and not 0 <= self.max_dollars < float("inf"):
-            raise RecipeError(f"max dollars {self.max_dollars} is out of range: 0 or more")
-        if self.max_tokens is not None and self.max_tokens < 0:
-            raise RecipeError(f"max tokens {self.max_tokens} is out of range: 0 or more")
-
-    def remote(self) -> Remote:
-        """How endpoints are asked. Raises ModelError for a file of prices that cannot be read."""
-        prices = read_prices(self.prices) if self.prices else ()
-        cache = ResponseCache() if self.cache else None
-        return Remote(self.base_url, prices, Budget(self.max_dollars, self.max_tokens), cache)
 
 
 def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: str = "") -> RunRecord:

@@ -35,7 +35,7 @@ LAYERS = [
     {"recipe"},
     {"journal", "estimate", "aside", "ledger", "budget"},
     {"bill", "forgetting"},
-    {"artefacts", "pretraining"},
+    {"artefacts", "pretraining", "settings"},
     {"arm"},
     {"run"},
     {"answering", "comparison"},

@@ -1,4 +1,4 @@
-"""The command line: `opportune compare | plan | show | report | list | ask | lens | curve | export | pretrain | cache`."""
+"""The command line: one file a command."""
 
 from __future__ import annotations
 
