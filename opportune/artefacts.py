@@ -17,6 +17,7 @@ from typing import Any
 from opportune import evaluate
 from opportune.bill import Bill, amount_of_steps, points_of, read_bill, trials_of, tuning_of
 from opportune.cost import Amount, Meter
+from opportune.errors import ModelError, TrainingError
 from opportune.evaluate import NoJournal
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
@@ -27,7 +28,7 @@ from opportune.training.loop import Settings, Step, total_steps, train
 from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
 from opportune.training.rates import Choice, choose_rate, overhead
-from opportune.types import Example, Graded, Hints, Method, Metric, Outcome, Progress, Task, digest
+from opportune.types import Example, Graded, Hints, Lesson, Method, Metric, Outcome, Progress, Task, TaskView, digest
 
 # Enough to rank rates and epochs; more of dev would cost more than the training.
 RATE_EXAMPLES, EPOCH_EXAMPLES = 32, 256
@@ -62,6 +63,7 @@ class Trained:
             rate=last.rate,
             rate_at_edge=any(bill.at_edge for bill in self.bills),
             trials=tuple(trial for bill in self.bills for trial in bill.trials),
+            lessons_cut=last.lessons_cut,
         )
 
 
@@ -79,9 +81,10 @@ class School:
     def lessons(self, model: Local, examples: Sequence[Example]) -> list[TokenLesson]:
         """The examples as lessons, in tokens."""
         view = self.task.view()
-        taught = [lesson for e in examples for lesson in self.arm.strategy.teach(e, view, self.prepared)]
-        tokens = [model.tokenise_lesson(lesson) for lesson in taught]
-        return [TokenLesson(tuple(ids), start) for ids, start in tokens]
+        return [token_lesson(model, e, lesson) for e in examples for lesson in self._taught(e, view)]
+
+    def _taught(self, example: Example, view: TaskView) -> list[Lesson]:
+        return self.arm.strategy.teach(example, view, self.prepared)
 
     def hints(self, model: Local) -> Hints:
         """The task's instruction and labels in tokens."""
@@ -106,6 +109,17 @@ class School:
         answers = [outcome.answer.text if outcome.answer else None for outcome in outcomes]
         score = None if isinstance(self.metric, Graded) else self.metric.figure(answers, dev)
         return score, sum(known) / len(known) if len(known) == len(losses) else None
+
+
+def token_lesson(model: Local, example: Example, lesson: Lesson) -> TokenLesson:
+    """A lesson in tokens. Raises TrainingError, naming the example, for one that teaches nothing or cannot fit."""
+    if not lesson.target.strip():
+        raise TrainingError(f"example {example.id} ({example.input[:40]!r}) has an empty target: nothing to learn from")
+    try:
+        tokens = model.fitted_lesson(lesson)
+    except ModelError as error:
+        raise TrainingError(f"example {example.id} ({example.input[:40]!r}) cannot be learned: {error}") from error
+    return TokenLesson(tuple(tokens.ids), tokens.start, tokens.shots_dropped + tokens.tokens_cut > 0)
 
 
 def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
@@ -214,6 +228,7 @@ class _Course:
             trials=trials_of(choice),
             trainable=sum(weight.numel() for weight in self.network.parameters() if weight.requires_grad),
             points=points_of(choice, done.steps, done.evaluations),
+            lessons_cut=sum(lesson.cut for lesson in self.lessons),
         )
 
     def _chosen(self) -> Choice | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,7 @@ class Bill:
     trials: tuple[Trial, ...]
     trainable: int
     points: tuple[tuple[str, int, dict[str, float | None]], ...]  # (trial, step, values) of the learning curves
+    lessons_cut: int = 0  # lessons that lost something to the length limit
 
 
 def amount_of_steps(steps: Sequence[Step], evaluations: Sequence[Evaluation] = ()) -> Amount:
@@ -52,7 +54,7 @@ def trials_of(choice: Choice | None) -> tuple[Trial, ...]:
         Trial(
             rate=trial.rate,
             dev_score=None,
-            dev_loss=trial.figures.get("loss"),
+            dev_loss=trial.loss if trial.loss < math.inf else None,
             steps=len(trial.steps),
             stopped=trial.rate != choice.rate,
         )

@@ -91,6 +91,11 @@ class Trial:
     steps: int
     stopped: bool  # given up early as one of the poor rates
 
+    @property
+    def diverged(self) -> bool:
+        """Whether its training came to no finite loss."""
+        return self.dev_loss is None
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -110,6 +115,7 @@ class Facts:
     dtype: str | None = None
     shots_dropped: int = 0
     tokens_cut: int = 0
+    lessons_cut: int = 0  # lessons of the training that lost something to the length limit
     trainable_parameters: int | None = None
     artefact: str | None = None  # path of the trained weights
     rate: float | None = None  # the learning rate chosen on dev

@@ -81,12 +81,18 @@ class Row:
     classes: tuple[Class, ...]
     confusion: tuple[Confusion, ...]
     frontier: bool = False  # no other arm is as good and cheaper to ask, or better and as cheap
+    lessons_cut: int = 0  # lessons of a training, of the seed that lost most
     shift: Shift | None = None  # None where no answer came with a probability for each choice
 
     @property
     def rate_at_edge(self) -> bool:
         """Whether the best learning rate was an end of its grid: a better one may lie outside."""
         return any(seed.facts.rate_at_edge for seed in self.seeds)
+
+    @property
+    def diverged(self) -> tuple[float, ...]:
+        """The learning rates that were tried and did not even train."""
+        return tuple(sorted({trial.rate for seed in self.seeds for trial in seed.facts.trials if trial.diverged}))
 
     @property
     def interval(self) -> str | None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -150,8 +150,7 @@ class _Training:
         evaluate: Evaluate | None,
         watch: Callable[[Step], None],
     ) -> None:
-        if not lessons:
-            raise TrainingError("there are no lessons to train on")
+        _check_lessons(lessons)
         self.network, self.lessons, self.settings = network, lessons, settings
         self.folder, self.evaluate, self.watch = folder, evaluate, watch
         self.masters = Masters(network)
@@ -219,15 +218,28 @@ class _Training:
     def _check(self, loss: float, norm: float, rate: float) -> None:
         """Diverged: not a number, or three times worse than guessing every token alike."""
         guess = math.log(self.network.config.get_text_config().vocab_size)
+        if self.state.done == 0 and not math.isfinite(loss):
+            self._refuse(
+                f"the loss is {loss:g} before any weight has moved: the learning rate is not at fault; "
+                f"{_not_finite(self.network)}"
+            )
         if not (math.isfinite(loss) and math.isfinite(norm) and loss < 3 * guess):
-            self.optimizer.zero_grad(set_to_none=True)
-            raise TrainingError(
+            self._refuse(
                 f"the training diverged at step {self.state.done + 1} of {self.steps}: loss {loss:g}, gradient norm "
                 f"{norm:g}, learning rate {rate:g}; a lower rate may help"
             )
 
+    def _refuse(self, reason: str) -> NoReturn:
+        self.optimizer.zero_grad(set_to_none=True)
+        raise TrainingError(reason)
+
     def _evaluate(self, evaluate: Evaluate) -> None:
-        self.state.evaluations.append(Evaluation(self.state.done, figures_of(self.network, evaluate)))
+        evaluation = Evaluation(self.state.done, figures_of(self.network, evaluate))
+        if not math.isfinite(evaluation.figures["loss"]):
+            self._refuse(
+                f"the loss on dev is {evaluation.figures['loss']:g} after step {self.state.done} of {self.steps}"
+            )
+        self.state.evaluations.append(evaluation)
         if self.state.best is self.state.evaluations[-1] and self.state.done < self.steps:
             checkpoint.save(self._best_file, self.masters.weights, {})
 
@@ -259,6 +271,25 @@ class _Training:
         checkpoint.restore_optimizer(self.optimizer, tensors)
         self.state.steps = [Step(**step) for step in notes["steps"]]
         self.state.evaluations = [Evaluation(**evaluation) for evaluation in notes["evaluations"]]
+
+
+def _check_lessons(lessons: Sequence[TokenLesson]) -> None:
+    if not lessons:
+        raise TrainingError("there are no lessons to train on")
+    for place, lesson in enumerate(lessons, 1):
+        if lesson.start < 1 or lesson.targets < 1:
+            raise TrainingError(
+                f"lesson {place} of {len(lessons)} has {max(lesson.start, 0)} tokens of prompt and "
+                f"{max(lesson.targets, 0)} to learn: at least one of each is needed"
+            )
+
+
+def _not_finite(network: Any) -> str:
+    """Where numbers that are none come from."""
+    wrong = [name for name, weight in network.named_parameters() if not bool(torch.isfinite(weight).all())]
+    if wrong:
+        return f"{len(wrong)} of the network's tensors hold values that are no numbers, first {wrong[0]}"
+    return f"the weights are sound, so {network.dtype} overflows: try --dtype float32"
 
 
 def _generator(seed: int, index: int) -> torch.Generator:

@@ -23,6 +23,7 @@ class TokenLesson:
 
     ids: tuple[int, ...]
     start: int
+    cut: bool = False  # it lost demonstrations or part of its input to the length limit
 
     @property
     def targets(self) -> int:
