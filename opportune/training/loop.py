@@ -220,8 +220,8 @@ class _Training:
         guess = math.log(self.network.config.get_text_config().vocab_size)
         if self.state.done == 0 and not math.isfinite(loss):
             self._refuse(
-                f"the loss is {loss:g} before any weight has moved: the learning rate is not at fault; "
-                f"{_not_finite(self.network)}"
+                f"the loss is {loss:g} at step 1 of {self.steps}, before any weight has moved: the learning rate is not "
+                f"at fault; {_not_finite(self.network)}"
             )
         if not (math.isfinite(loss) and math.isfinite(norm) and loss < 3 * guess):
             self._refuse(

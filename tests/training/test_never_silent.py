@@ -142,7 +142,7 @@ def test_weights_that_are_no_numbers_are_named_before_anything_moves(tmp_path: P
     network = Lora(rank=4).attach(llama(), 0)
     with torch.no_grad():
         network.get_decoder().layers[1].mlp.down_proj.base_layer.weight[0, 0] = float("nan")
-    with pytest.raises(TrainingError, match=r"loss is nan before any weight .* first .*layers\.1\.mlp\.down_proj"):
+    with pytest.raises(TrainingError, match=r"loss is nan at step 1 of 4, before any weight .* first .*layers\.1\.mlp\.down_proj"):
         train(network, lessons(8), SETTINGS, tmp_path)
 
 
