@@ -7,6 +7,7 @@ loaded, by whichever arm, run or crash comes back to it, and charged as if it ha
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -25,9 +26,10 @@ from opportune.recipe import Arm
 from opportune.records import ArmRecord, CurvePoint, Facts
 from opportune.store import Store
 from opportune.training.loop import Settings, Step, total_steps, train
+from opportune.training.loop import Trained as Run
 from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
-from opportune.training.rates import Choice, choose_rate, overhead
+from opportune.training.rates import Choice, overhead, train_at_best_rate
 from opportune.types import Example, Graded, Hints, Lesson, Method, Metric, Outcome, Progress, Task, TaskView, digest
 
 # Enough to rank rates and epochs; more of dev would cost more than the training.
@@ -64,6 +66,7 @@ class Trained:
             rate_at_edge=any(bill.at_edge for bill in self.bills),
             trials=tuple(trial for bill in self.bills for trial in bill.trials),
             lessons_cut=last.lessons_cut,
+            notes=(*facts.notes, *dict.fromkeys(bill.layout for bill in self.bills if bill.layout)),
         )
 
 
@@ -101,7 +104,7 @@ class School:
 
     def ask_dev(self, model: Local) -> tuple[float | None, float | None]:
         """The task's metric on dev, asked by the strategy itself (None where a model grades); and the loss, where the
-        answers' scores tell it: the mean negative log-probability of the right choice, in nats."""
+        answers' scores tell it: the mean negative logarithm of the right choice's share among the choices, in nats."""
         view, dev = self.task.view(), self.dev()
         outcomes = evaluate.evaluate(self.arm.strategy, view, self.prepared, dev, model, self.metric, NoJournal())
         losses = [_loss_of(outcome) for outcome in outcomes]
@@ -208,52 +211,46 @@ class _Course:
 
     def run(self) -> Bill:
         """Choose the rate where none is given, train to the end, leave the network with the best weights."""
-        with Meter() as tuning_meter:
-            choice = self._chosen()
-        settings = replace(self.settings, rate=choice.rate if choice else self.method.rate)
         with Meter() as meter:
-            done = train(
-                self.network,
-                self.lessons,
-                settings,
-                choice.folder if choice else self.work,
-                self._figures,
-                self._watch("training"),
-            )
+            choice = self._chosen()
+            done = choice.trial if choice else self._trained()
+        peak = meter.amount.peak_bytes
         return Bill(
-            tuning=tuning_of(choice, tuning_meter.amount),
-            training=replace(amount_of_steps(done.steps, done.evaluations), peak_bytes=meter.amount.peak_bytes),
-            rate=settings.rate,
+            tuning=replace(tuning_of(choice), peak_bytes=peak) if choice else Amount(),
+            training=replace(amount_of_steps(done.steps, done.evaluations), peak_bytes=peak),
+            rate=choice.rate if choice else self.method.rate,
             at_edge=choice.at_edge if choice else False,
             trials=trials_of(choice),
             trainable=sum(weight.numel() for weight in self.network.parameters() if weight.requires_grad),
             points=points_of(choice, done.steps, done.evaluations),
             lessons_cut=sum(lesson.cut for lesson in self.lessons),
+            layout=done.layout,
         )
 
     def _chosen(self) -> Choice | None:
         if self.method.rate is not None:
             return None
-        return choose_rate(
+        return train_at_best_rate(
             self.network,
             self.lessons,
             self.settings,
             self.method.grid,
             self.work,
             self._loss,
-            self._watch("choosing the rate"),
+            self._figures,
+            self._watch("training at several rates", 1 + overhead(len(self.method.grid))),
         )
 
-    def _watch(self, stage: str) -> Callable[[Step], None]:
-        rates = 1 if self.method.rate is not None else len(self.method.grid)
-        first = round(self.steps * overhead(rates)) if stage == "training" else 0
-        total = self.steps + round(self.steps * overhead(rates))
-        seen = [0]
+    def _trained(self) -> Run:
+        watch = self._watch("training", 1)
+        return train(self.network, self.lessons, self.settings, self.work, self._figures, watch)
+
+    def _watch(self, stage: str, runs: float) -> Callable[[Step], None]:
+        total, seen = round(self.steps * runs), [0]
 
         def watch(step: Step) -> None:
             seen[0] += 1
-            done = first + (step.step if stage == "training" else seen[0])
-            self.school.tell(stage, min(done, total), total)
+            self.school.tell(stage, min(seen[0], total), total)
 
         return watch
 
@@ -272,9 +269,12 @@ class _Course:
 
 
 def _loss_of(outcome: Outcome) -> float | None:
-    """The negative log-probability of the right choice in the answer's last ranking."""
+    """The negative logarithm of the right choice's share among the choices, in the answer's last ranking."""
     last, asked = outcome.completions[-1:], outcome.prompts[-1:]
     target = outcome.example.target
     if not last or last[0].scores is None or target not in (asked[0].choices or ()):
         return None
-    return -last[0].scores[(asked[0].choices or ()).index(target)]
+    scores = last[0].scores
+    highest = max(scores)
+    everything = highest + math.log(math.fsum(math.exp(score - highest) for score in scores))
+    return everything - scores[(asked[0].choices or ()).index(target)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from opportune.cost import Amount
 from opportune.records import Trial
 from opportune.training.loop import Evaluation, Step
 from opportune.training.rates import Choice
+from opportune.training.rates import Trial as Tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Bill:
     trainable: int
     points: tuple[tuple[str, int, dict[str, float | None]], ...]  # (trial, step, values) of the learning curves
     lessons_cut: int = 0  # lessons that lost something to the length limit
+    layout: str | None = None  # how steps were cut up, where the memory demanded it
 
 
 def amount_of_steps(steps: Sequence[Step], evaluations: Sequence[Evaluation] = ()) -> Amount:
@@ -37,44 +39,45 @@ def amount_of_steps(steps: Sequence[Step], evaluations: Sequence[Evaluation] = (
     )
 
 
-def tuning_of(choice: Choice | None, metered: Amount) -> Amount:
-    """The probes of the rates not chosen, and the evaluations of all; the chosen probe belongs to the training."""
-    if choice is None:
-        return Amount()
-    others = [step for trial in choice.trials if trial.rate != choice.rate for step in trial.steps]
-    looks = [Evaluation(0, trial.figures) for trial in choice.trials]
-    return replace(amount_of_steps(others, looks), peak_bytes=metered.peak_bytes)
+def tuning_of(choice: Choice) -> Amount:
+    """The runs at the rates not chosen, and the looks at all probes; the chosen run is the training."""
+    others = [trial for trial in choice.trials if trial.rate != choice.rate]
+    looks = [Evaluation(0, trial.probe) for trial in choice.trials]
+    return sum((amount_of_steps(each.steps, each.evaluations) for each in others), amount_of_steps((), looks))
 
 
 def trials_of(choice: Choice | None) -> tuple[Trial, ...]:
     """Every rate tried, for the records."""
     if choice is None:
         return ()
-    return tuple(
-        Trial(
-            rate=trial.rate,
-            dev_score=None,
-            dev_loss=trial.loss if trial.loss < math.inf else None,
-            steps=len(trial.steps),
-            stopped=trial.rate != choice.rate,
-        )
-        for trial in choice.trials
+    return tuple(_trial(trial) for trial in choice.trials)
+
+
+def _trial(trial: Tried) -> Trial:
+    best = trial.best
+    return Trial(
+        rate=trial.rate,
+        dev_score=best.figures.get("score") if best else None,
+        dev_loss=best.figures["loss"] if best else None,
+        steps=len(trial.steps),
+        stopped=not trial.finished,
+        probe_loss=trial.promise if trial.promise < math.inf else None,
     )
 
 
 def points_of(
     choice: Choice | None, steps: Sequence[Step], evaluations: Sequence[Evaluation]
 ) -> tuple[tuple[str, int, dict[str, float | None]], ...]:
-    """Learning curves: the chosen training as "final", the probes of the other rates by their rate."""
-    curves = {"final": tuple(steps)}
+    """Learning curves: the chosen training as "final", those of the other rates by their rate."""
+    curves = {"final": (steps, evaluations)}
     if choice:
-        curves |= {f"rate={t.rate:g}": t.steps for t in choice.trials if t.rate != choice.rate}
-    values: dict[tuple[str, int], dict[str, float | None]] = {
-        (name, step.step): {"loss": step.loss, "rate": step.rate} for name, curve in curves.items() for step in curve
-    }
-    for evaluation in evaluations:
-        point = values.setdefault(("final", evaluation.step), {})
-        point |= {"dev_loss": evaluation.figures["loss"], "dev_score": evaluation.figures.get("score")}
+        curves |= {f"rate={t.rate:g}": (t.steps, t.evaluations) for t in choice.trials if t.rate != choice.rate}
+    values: dict[tuple[str, int], dict[str, float | None]] = {}
+    for name, (taken, looks) in curves.items():
+        values |= {(name, step.step): {"loss": step.loss, "rate": step.rate} for step in taken}
+        for look in looks:
+            point = values.setdefault((name, look.step), {})
+            point |= {"dev_loss": look.figures["loss"], "dev_score": look.figures.get("score")}
     return tuple((name, step, value) for (name, step), value in values.items())
 
 

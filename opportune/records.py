@@ -86,15 +86,16 @@ class Trial:
     """One learning rate tried on dev."""
 
     rate: float
-    dev_score: float | None
+    dev_score: float | None  # where its run to the end was best; None for a rate that was given up
     dev_loss: float | None
     steps: int
     stopped: bool  # given up early as one of the poor rates
+    probe_loss: float | None = None  # after its first steps, by which the rates to give up are chosen
 
     @property
     def diverged(self) -> bool:
-        """Whether its training came to no finite loss."""
-        return self.dev_loss is None
+        """Whether it came to no finite loss: in its first steps, or on the way to the end."""
+        return self.dev_loss is None and (self.probe_loss is None or not self.stopped)
 
 
 @dataclass(frozen=True, slots=True)

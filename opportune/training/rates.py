@@ -1,8 +1,9 @@
 """Choosing the learning rate: the same rule for every method.
 
-Successive halving (Jamieson & Talwalkar 2016) in two rungs: each rate of the method's grid is trained for the first
-eighth of the run from the same start and scored by its loss on dev; the best two go on to three eighths and are scored
-again, for the shortest runs favour large rates; the best goes on from where it stopped, so its steps are not repeated.
+Each rate of the method's grid is trained for the first eighth of the run from the same start and scored by its loss on
+dev (successive halving, Jamieson & Talwalkar 2016). The best two are trained to the end, for short runs favour large
+rates and only the decay at the end tells how a rate really does; the one with the lowest loss on dev is the training.
+No step is repeated: both go on from where their probes stopped.
 """
 
 from __future__ import annotations
@@ -10,158 +11,201 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from opportune.errors import TrainingError
+from opportune.errors import DivergedError, TrainingError
 from opportune.training import checkpoint
-from opportune.training.loop import Evaluate, Settings, Step, figures_of, key_of, total_steps, train
+from opportune.training.loop import (
+    Evaluate,
+    Evaluation,
+    Settings,
+    Step,
+    Trained,
+    figures_of,
+    key_of,
+    total_steps,
+    train,
+)
 from opportune.training.masters import Masters
 from opportune.training.packing import TokenLesson
 
-RUNGS = (1 / 8, 3 / 8)  # of the run's steps
-SECOND = 2  # rates that reach the second rung
+PROBE = 1 / 8  # of the run's steps
+FINALISTS = 2  # rates that are trained to the end
 
 
 def overhead(rates: int) -> float:
     """What choosing among so many rates takes beside the run itself, in runs."""
-    if rates == 1:
-        return 0.0
-    return RUNGS[0] * (rates - 1) + (RUNGS[1] - RUNGS[0]) * (min(rates, SECOND) - 1)
+    return PROBE * (rates - 1) + (1 - PROBE) * (min(rates, FINALISTS) - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One rate's probe, as far as rung `rung`; `figures` is empty when it diverged."""
+    """One rate as far as it was trained: its probe, and of a finalist the whole run."""
 
     rate: float
-    figures: dict[str, float]
+    probe: dict[str, float]  # figures on dev after the probe; empty when it diverged
     steps: tuple[Step, ...]
-    rung: int = 0
+    evaluations: tuple[Evaluation, ...] = ()  # of a finalist, during its run
+    finished: bool = False
+    layout: str | None = None  # how its steps were cut up, where the memory demanded it
+
+    @property
+    def promise(self) -> float:
+        """The loss on dev after the probe; a diverged rate counts as the worst."""
+        return _known(self.probe.get("loss"))
+
+    @property
+    def best(self) -> Evaluation | None:
+        """Where a finalist's run was best; None of all others and of one that diverged."""
+        known = [each for each in self.evaluations if _known(each.figures.get("loss")) < math.inf]
+        return min(known, key=lambda each: each.figures["loss"], default=None)
 
     @property
     def loss(self) -> float:
-        """The loss on dev; a diverged rate counts as the worst."""
-        loss = self.figures.get("loss", math.inf)
-        return loss if math.isfinite(loss) else math.inf
+        """The loss on dev there; without it the worst."""
+        return self.best.figures["loss"] if self.best else math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The rate chosen, where its training goes on, and what every rate came to."""
+    """The rate chosen, and what every rate came to."""
 
-    rate: float
-    folder: Path  # to be given to `train`, with this rate
-    trials: tuple[Trial, ...]  # in the order of the grid
-    at_edge: bool  # the best rate is an end of the grid: a better one may lie outside
+    trial: Trial
+    trials: tuple[Trial, ...]  # in the order of their rates
+
+    @property
+    def rate(self) -> float:
+        """The rate chosen."""
+        return self.trial.rate
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the best rate is an end of the grid: a better one may lie outside."""
+        return len(self.trials) > 1 and self.trial in (self.trials[0], self.trials[-1])
 
 
-def choose_rate(
+def train_at_best_rate(
     network: Any,
     lessons: Sequence[TokenLesson],
     settings: Settings,
     rates: Sequence[float],
     folder: Path,
+    probe: Evaluate,
     evaluate: Evaluate,
     watch: Callable[[Step], None] = lambda step: None,
 ) -> Choice:
-    """Probe each rate and choose one. The network comes as it is to be trained from and is left so.
+    """Train at every rate as far as it deserves, and leave the network as the best of them left it.
 
-    What `folder` knows of the same search, interrupted, is not repeated. Raises TrainingError when every rate diverges.
+    `probe` scores the probes, `evaluate` the runs to the end, after each epoch. What `folder` knows of the same search,
+    interrupted, is not repeated. Raises TrainingError when every rate diverges.
     """
-    masters = Masters(network)
-    trials = _opened(folder, key_of(lessons, replace(settings, rate=0.0), masters), masters)
-    alive = list(rates)
-    for rung, share in enumerate(RUNGS if len(rates) > 1 else RUNGS[:1]):
-        probe = replace(settings, stop_after=max(1, round(share * total_steps(len(lessons), settings))))
-        for rate in alive:
-            if all(trial.rate != rate or trial.rung < rung for trial in trials):
-                trial = _try(network, lessons, replace(probe, rate=rate), _place(folder, rate), evaluate, watch)
-                trials = [*(other for other in trials if other.rate != rate), _after(trials, replace(trial, rung=rung))]
-                _note(folder, trials)
-                _restore_start(folder, masters)
-            _keep_best(folder, [t for t in trials if t.rate in alive], SECOND)
-        alive = [trial.rate for trial in _by_loss(trials, rung)[:SECOND]]
-        if not alive:
-            raise TrainingError(f"every learning rate diverged: {', '.join(f'{rate:g}' for rate in rates)}")
-    best = _by_loss(trials, rung)[0]
-    _keep_best(folder, trials, 1, best)
-    ordered = tuple(sorted(trials, key=lambda trial: trial.rate))
-    edge = len(ordered) > 1 and best in (ordered[0], ordered[-1])
-    return Choice(best.rate, _place(folder, best.rate), ordered, edge)
+    search = _Search(network, lessons, settings, folder, watch)
+    for rate in rates:
+        if rate not in search.trials:
+            search.note(search.probed(rate, probe))
+            search.keep(_first(search.trials.values(), FINALISTS))
+    for rate in [trial.rate for trial in _first(search.trials.values(), FINALISTS)]:
+        if not search.trials[rate].finished:
+            search.note(search.finished(search.trials[rate], evaluate))
+    ordered = tuple(search.trials[rate] for rate in sorted(search.trials))
+    best = min(ordered, key=lambda trial: trial.loss)
+    if best.loss == math.inf:
+        raise TrainingError(f"every learning rate diverged: {', '.join(f'{rate:g}' for rate in rates)}")
+    search.restore(search.place(best.rate) / "final.safetensors")
+    return Choice(best, ordered)
 
 
-def _by_loss(trials: list[Trial], rung: int) -> list[Trial]:
-    """The trials that reached a rung and did not diverge, the best first."""
-    return sorted((t for t in trials if t.rung == rung and t.loss < math.inf), key=lambda trial: trial.loss)
+def _first(trials: Iterable[Trial], number: int) -> list[Trial]:
+    """The most promising trials, the best first, without those that diverged."""
+    alive = [trial for trial in trials if trial.promise < math.inf]
+    return sorted(alive, key=lambda trial: trial.promise)[:number]
 
 
-def _after(earlier: list[Trial], trial: Trial) -> Trial:
-    """The trial charged with the evaluations of its earlier rung too."""
-    before = sum(other.figures.get("seconds", 0.0) for other in earlier if other.rate == trial.rate)
-    if not before or "seconds" not in trial.figures:
+def _known(loss: float | None) -> float:
+    return loss if loss is not None and math.isfinite(loss) else math.inf
+
+
+class _Search:
+    """The trials of one search, in memory and on disk."""
+
+    def __init__(
+        self,
+        network: Any,
+        lessons: Sequence[TokenLesson],
+        settings: Settings,
+        folder: Path,
+        watch: Callable[[Step], None],
+    ) -> None:
+        self.network, self.lessons, self.settings, self.folder, self.watch = network, lessons, settings, folder, watch
+        self.masters = Masters(network)
+        self.trials: dict[float, Trial] = {}
+        self._open(key_of(lessons, replace(settings, rate=0.0), self.masters))
+
+    def place(self, rate: float) -> Path:
+        """Where a rate's checkpoints are."""
+        return self.folder / f"rate-{rate:g}"
+
+    def probed(self, rate: float, probe: Evaluate) -> Trial:
+        """The first eighth of the run at this rate."""
+        steps: list[Step] = []
+        stop = max(1, round(PROBE * total_steps(len(self.lessons), self.settings)))
+        try:
+            done = self._train(replace(self.settings, rate=rate, stop_after=stop), None, steps)
+            trial = Trial(rate, figures_of(self.network, probe), done.steps)
+        except DivergedError:
+            trial = Trial(rate, {}, tuple(steps))
+        self.restore(self.folder / "start.safetensors")
         return trial
-    return replace(trial, figures={**trial.figures, "seconds": trial.figures["seconds"] + before})
 
+    def finished(self, trial: Trial, evaluate: Evaluate) -> Trial:
+        """The run at this rate, from where its probe stopped to the end; the weights it came to are kept."""
+        steps: list[Step] = []
+        try:
+            done = self._train(replace(self.settings, rate=trial.rate), evaluate, steps)
+            checkpoint.save(self.place(trial.rate) / "final.safetensors", Masters(self.network).weights, {})
+            trial = replace(trial, steps=done.steps, evaluations=done.evaluations, finished=True, layout=done.layout)
+        except DivergedError:
+            trial = replace(trial, steps=(*trial.steps, *steps), finished=True)
+        self.restore(self.folder / "start.safetensors")
+        return trial
 
-def _try(
-    network: Any,
-    lessons: Sequence[TokenLesson],
-    settings: Settings,
-    place: Path,
-    evaluate: Evaluate,
-    watch: Callable[[Step], None],
-) -> Trial:
-    steps: list[Step] = []
+    def note(self, trial: Trial) -> None:
+        """Remember a trial, across a crash too."""
+        self.trials[trial.rate] = trial
+        beside = self.folder / "trials.part"
+        beside.write_text(json.dumps([asdict(each) for each in self.trials.values()]))
+        beside.replace(self.folder / "trials.json")
 
-    def note(step: Step) -> None:
-        steps.append(step)
-        watch(step)
+    def keep(self, wanted: Sequence[Trial]) -> None:
+        """Remove the states of all others: those of full fine-tuning are large."""
+        for rate in self.trials.keys() - {trial.rate for trial in wanted}:
+            shutil.rmtree(self.place(rate), ignore_errors=True)
 
-    try:
-        trained = train(network, lessons, settings, place, evaluate, note)
-    except TrainingError:
-        return Trial(settings.rate, {}, tuple(steps))
-    return Trial(settings.rate, figures_of(network, evaluate), trained.steps)
+    def restore(self, file: Path) -> None:
+        """Set the network to weights kept in the folder."""
+        found = checkpoint.load(file)
+        if found is None:
+            raise TrainingError(f"{file} cannot be read any more; remove {self.folder} and start again")
+        self.masters.restore(found[0])
 
+    def _train(self, settings: Settings, evaluate: Evaluate | None, steps: list[Step]) -> Trained:
+        def note(step: Step) -> None:
+            steps.append(step)
+            self.watch(step)
 
-def _place(folder: Path, rate: float) -> Path:
-    return folder / f"rate-{rate:g}"
+        return train(self.network, self.lessons, settings, self.place(settings.rate), evaluate, note)
 
-
-def _opened(folder: Path, key: str, masters: Masters) -> list[Trial]:
-    """The finished trials of this very search. What another one left in the folder is removed, and the start saved."""
-    file = folder / "trials.json"
-    start = checkpoint.load(folder / "start.safetensors")
-    if start is None or start[1]["key"] != key:
-        shutil.rmtree(folder, ignore_errors=True)
-        checkpoint.save(folder / "start.safetensors", masters.weights, {"key": key})
-    found = json.loads(file.read_text()) if file.exists() else []
-    return [
-        Trial(item["rate"], item["figures"], tuple(Step(**step) for step in item["steps"]), item["rung"])
-        for item in found
-    ]
-
-
-def _note(folder: Path, trials: list[Trial]) -> None:
-    beside = folder / "trials.part"
-    beside.write_text(json.dumps([asdict(trial) for trial in trials]))
-    beside.replace(folder / "trials.json")
-
-
-def _restore_start(folder: Path, masters: Masters) -> None:
-    start = checkpoint.load(folder / "start.safetensors")
-    if start is None:
-        raise TrainingError(f"{folder / 'start.safetensors'} cannot be read any more; remove {folder} and start again")
-    masters.restore(start[0])
-
-
-def _keep_best(folder: Path, trials: list[Trial], number: int, *best: Trial) -> None:
-    """Only the best states so far can still be wanted; those of full fine-tuning are large."""
-    kept = [trial.rate for trial in (best or sorted(trials, key=lambda trial: (-trial.rung, trial.loss)))][:number]
-    reached = max(trial.rung for trial in trials)
-    for trial in trials:
-        if trial.rate not in kept and (best or reached == 0):
-            shutil.rmtree(_place(folder, trial.rate), ignore_errors=True)
+    def _open(self, key: str) -> None:
+        """Read the trials of this very search. What another one left in the folder is removed, and the start saved."""
+        start = checkpoint.load(self.folder / "start.safetensors")
+        if start is None or start[1]["key"] != key:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            checkpoint.save(self.folder / "start.safetensors", self.masters.weights, {"key": key})
+        file = self.folder / "trials.json"
+        for item in json.loads(file.read_text()) if file.exists() else []:
+            steps = tuple(Step(**step) for step in item["steps"])
+            evaluations = tuple(Evaluation(**evaluation) for evaluation in item["evaluations"])
+            self.trials[item["rate"]] = Trial(**item | {"steps": steps, "evaluations": evaluations})

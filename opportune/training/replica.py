@@ -76,9 +76,6 @@ class Replica(Protocol):
         ...
 
 
-STATE = "state.safetensors"
-
-
 class Alone:
     """This process computes everything."""
 
@@ -111,18 +108,23 @@ class Alone:
 
     def save(self, folder: Path, optimizer: Any, notes: dict[str, Any]) -> None:
         """One file, replaced atomically."""
-        weights = {f"weights/{name}": weight for name, weight in self.weights.items()}
-        checkpoint.save(folder / STATE, weights | checkpoint.optimizer_tensors(optimizer), notes)
+        checkpoint.save_alone(folder, self._tensors(optimizer), notes)
 
     def load(self, folder: Path, optimizer: Any, key: str) -> dict[str, Any] | None:
         """See `Replica`."""
-        found = checkpoint.load(folder / STATE)
-        if found is None or found[1]["key"] != key:
+        notes = checkpoint.notes_of(folder)
+        if notes is None or notes["key"] != key:
             return None
-        tensors, notes = found
-        self._masters.restore({name: tensors[f"weights/{name}"] for name in self.weights})
+        checkpoint.begin_optimizer(optimizer)
+        tensors = self._tensors(optimizer)
+        checkpoint.fill(folder, notes, tensors)
         checkpoint.restore_optimizer(optimizer, tensors)
+        self.publish()
         return notes
+
+    def _tensors(self, optimizer: Any) -> dict[str, Tensor]:
+        weights = {f"weights/{name}": weight.detach() for name, weight in self.weights.items()}
+        return weights | checkpoint.optimizer_tensors(optimizer)
 
     def save_best(self, file: Path) -> None:
         """See `Replica`."""

@@ -141,7 +141,7 @@ def _arm(run: str, place: int, plan: Plan, seed: int, tests: int) -> ArmRecord:
     asking = Amount(max(plan.seconds, 1e-5) * tests, 90 * tests * (1 + plan.shots), 0, tests, 1e9 * tests, 900 << 20)
     tuning = asking.scaled(0.4) + Amount(seconds=plan.training * 2.5)
     training = Amount(plan.training or 0.05, peak_bytes=int(1.9 * 2**30)) if trains or not asks else Amount()
-    trials = tuple(Trial(rate, None, 0.5 + abs(i - 2) / 9, 20, i != 2) for i, rate in enumerate(RATES))
+    trials = tuple(Trial(rate, None, 0.5 + abs(i - 2) / 9, 20, i != 2, 1.5) for i, rate in enumerate(RATES))
     facts = Facts(
         questions=tests,
         latency=Latency(plan.seconds * 1.3, plan.seconds * 1.9) if asks else Latency(2e-5, 4e-5),

@@ -19,7 +19,7 @@ from opportune.training import checkpoint
 from opportune.training.loop import Settings, Step, Trained, total_steps, train
 from opportune.training.loss import lesson_loss
 from opportune.training.masters import Masters
-from opportune.training.rates import choose_rate
+from opportune.training.rates import train_at_best_rate
 from opportune.training.schedule import rate_at
 from tests.training.tiny import lessons, llama, moving, plain_loss
 
@@ -213,30 +213,47 @@ def test_schedule_warms_up_stays_and_falls_to_nothing() -> None:
 # ---- choosing the rate ----------------------------------------------------------------------------------------------
 
 
-def search(folder: Path, network: Any, rates: tuple[float, ...], watch: Any = lambda step: None) -> Any:
-    dev = lessons(12, seed=1)
+def search(
+    folder: Path, network: Any, rates: tuple[float, ...], watch: Any = lambda step: None, dev: Any = None
+) -> Any:
+    held_out = lessons(12, seed=1)
+
+    def loss() -> dict[str, float]:
+        return {"loss": lesson_loss(network, held_out)}
+
     settings = Settings(rate=0.0, epochs=8, batch=4, checkpoint_seconds=0.0)
-    return choose_rate(
-        network, lessons(24), settings, rates, folder, lambda: {"loss": lesson_loss(network, dev)}, watch
-    )
+    return train_at_best_rate(network, lessons(24), settings, rates, folder, loss, dev or loss, watch)
 
 
-def test_the_best_rate_is_chosen_and_goes_on_as_if_it_had_been_the_only_one(tmp_path: Path) -> None:
+def test_the_two_best_probes_are_trained_to_the_end_and_the_best_of_them_stays(tmp_path: Path) -> None:
     network = Lora(rank=4).attach(llama(), 0)
-    start = moving(network)
     choice = search(tmp_path / "search", network, (1e-6, 1e-4, 1e-2, 100.0))
     assert (choice.rate, choice.at_edge) == (1e-2, False)
-    # An eighth of 48 steps for all, three eighths for the best two.
-    assert [len(trial.steps) for trial in choice.trials[:3]] == [6, 18, 18]
-    assert not choice.trials[3].figures or choice.trials[3].loss > choice.trials[2].loss
-    assert_same(moving(network), start)
+    # An eighth of 48 steps for all, the whole run for the best two.
+    assert [len(trial.steps) for trial in choice.trials[:3]] == [6, 48, 48]
+    assert [trial.finished for trial in choice.trials] == [False, True, True, False]
+    assert choice.trial.loss < choice.trials[1].loss
+    assert not choice.trials[3].probe or choice.trials[3].promise > choice.trials[2].promise
+    undisturbed, held_out = Lora(rank=4).attach(llama(), 0), lessons(12, seed=1)
     settings = Settings(rate=choice.rate, epochs=8, batch=4)
-    begun: list[int] = []
-    train(network, lessons(24), settings, choice.folder, None, lambda step: begun.append(step.step))
-    assert begun[0] == 19
-    undisturbed = Lora(rank=4).attach(llama(), 0)
-    train(undisturbed, lessons(24), settings, tmp_path / "alone")
+    train(undisturbed, lessons(24), settings, tmp_path / "alone", lambda: {"loss": lesson_loss(undisturbed, held_out)})
     assert_same(moving(network), moving(undisturbed))
+
+
+def test_a_rate_that_only_looks_best_early_loses(tmp_path: Path) -> None:
+    network = Lora(rank=4).attach(llama(), 0)
+    seen: list[float] = []
+
+    def dev() -> dict[
+        str, float
+    ]:  # the run at the higher rate comes first, for its probe is the better, and ends worse
+        seen.append(len(seen))
+        return {"loss": 2.0 if len(seen) <= 8 else 1.0}
+
+    choice = search(tmp_path, network, (1e-5, 1e-2), dev=dev)
+    assert choice.trials[1].promise < choice.trials[0].promise
+    assert choice.rate == 1e-5
+    assert choice.at_edge
 
 
 def test_an_interrupted_search_repeats_no_step(tmp_path: Path) -> None:
@@ -249,14 +266,17 @@ def test_an_interrupted_search_repeats_no_step(tmp_path: Path) -> None:
 
     with pytest.raises(StopError):
         search(tmp_path, Lora(rank=4).attach(llama(), 0), (1e-4, 1e-3, 1e-2), crash)
-    choice = search(
-        tmp_path, Lora(rank=4).attach(llama(), 0), (1e-4, 1e-3, 1e-2), lambda s: done.append((s.rate, s.step))
-    )
+    network = Lora(rank=4).attach(llama(), 0)
+    choice = search(tmp_path, network, (1e-4, 1e-3, 1e-2), lambda s: done.append((s.rate, s.step)))
     steps = [step for _, step in done]
-    assert steps == [*range(1, 7), *range(1, 7), *range(1, 7), *range(7, 19), *range(7, 19)]
+    assert steps == [*range(1, 7), *range(1, 7), *range(1, 7), *range(7, 49), *range(7, 49)]
     assert (choice.rate, choice.at_edge) == (1e-2, True)
-    fresh = search(tmp_path / "fresh", Lora(rank=4).attach(llama(), 0), (1e-4, 1e-3, 1e-2))
-    assert [trial.figures for trial in choice.trials] == [trial.figures for trial in fresh.trials]
+    undisturbed = Lora(rank=4).attach(llama(), 0)
+    fresh = search(tmp_path / "fresh", undisturbed, (1e-4, 1e-3, 1e-2))
+    assert [(t.probe, t.evaluations) for t in choice.trials] == [(t.probe, t.evaluations) for t in fresh.trials]
+    again = Lora(rank=4).attach(llama(), 0)
+    search(tmp_path, again, (1e-4, 1e-3, 1e-2), lambda step: pytest.fail("a finished search was trained again"))
+    assert_same(moving(again), moving(undisturbed))
 
 
 def test_all_rates_diverging_is_an_error(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from opportune.rows import Comparison, Row
 from opportune.schema import to_json
 from opportune.strategies import wording
 from opportune.training.loop import Settings, train
+from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
+from opportune.training.rates import train_at_best_rate
 from opportune.types import Example, Lesson, Message, Prompt, Question, Task
 from tests.models.tiny import network, tokenizer
 from tests.toy import toy_task
@@ -142,7 +144,9 @@ def test_weights_that_are_no_numbers_are_named_before_anything_moves(tmp_path: P
     network = Lora(rank=4).attach(llama(), 0)
     with torch.no_grad():
         network.get_decoder().layers[1].mlp.down_proj.base_layer.weight[0, 0] = float("nan")
-    with pytest.raises(TrainingError, match=r"loss is nan at step 1 of 4, before any weight .* first .*layers\.1\.mlp\.down_proj"):
+    with pytest.raises(
+        TrainingError, match=r"loss is nan at step 1 of 4, before any weight .* first .*layers\.1\.mlp\.down_proj"
+    ):
         train(network, lessons(8), SETTINGS, tmp_path)
 
 
@@ -166,3 +170,28 @@ def test_a_rate_that_diverges_fails_the_arm_with_step_and_rate(model: str, tmp_p
     assert row.status == "failed"
     assert "diverged at step" in str(row.reason)
     assert "learning rate" in str(row.reason)
+
+
+def test_what_no_rate_can_mend_is_not_blamed_on_the_rates(tmp_path: Path) -> None:
+    network = Full().attach(llama(), 0)
+    with torch.no_grad():
+        network.get_decoder().layers[0].mlp.up_proj.weight[3, 3] = float("inf")
+
+    def loss() -> dict[str, float]:
+        return {"loss": lesson_loss(network, lessons(4))}
+
+    with pytest.raises(TrainingError, match="the learning rate is not at fault"):
+        train_at_best_rate(network, lessons(8), SETTINGS, (1e-3, 1e-2), tmp_path, loss, loss)
+
+
+def test_the_best_rates_weights_are_kept_in_bfloat16_too(tmp_path: Path) -> None:
+    network = Full().attach(llama(dtype=torch.bfloat16), 0)
+    before = lesson_loss(network, lessons(20))
+
+    def loss() -> dict[str, float]:
+        return {"loss": lesson_loss(network, lessons(20))}
+
+    settings = Settings(rate=0.0, epochs=8, batch=4)
+    choice = train_at_best_rate(network, lessons(20), settings, (1e-3, 1e-2), tmp_path, loss, loss)
+    assert lesson_loss(network, lessons(20)) == pytest.approx(choice.trial.loss, rel=1e-2)
+    assert choice.trial.loss < 0.8 * before
