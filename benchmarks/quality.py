@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.common import ROOT, options, save
 
 SIZES = {"train": 256, "dev": 100, "test": 500}
+SEEDS = 3  # draws of demonstrations and orders of lessons
 NEAR = {  # recipe -> about where the accuracy should be with 256 labelled examples; None where nothing is known
     "zero-shot:format=plain": 0.30,
     "zero-shot:format=plain,calibrate=contextual": None,
@@ -23,6 +24,8 @@ NEAR = {  # recipe -> about where the accuracy should be with 256 labelled examp
     "k-shot:k=8,format=plain,calibrate=contextual": 0.55,
     "k-shot:k=32,format=plain": 0.50,
     "k-shot:k=32,format=plain,calibrate=contextual": 0.78,
+    "k-shot:k=32,pick=random,format=plain": 0.50,
+    "k-shot:k=32,pick=random,format=plain,calibrate=contextual": 0.78,
     "lora:rank=16+zero-shot:format=plain": 0.90,
 }
 
@@ -35,7 +38,15 @@ def main() -> None:
     limit = ",".join(f"{split}={size}" for split, size in sizes.items())
     with tempfile.TemporaryDirectory() as runs:
         command = [sys.executable, "-m", "opportune", "compare", str(Path(given.data, "trec6").resolve()), "--json"]
-        command += ["--limit", limit, "--runs", runs, *(["--model", given.model] if given.model else [])]
+        command += [
+            "--limit",
+            limit,
+            "--runs",
+            runs,
+            "--seeds",
+            str(1 if given.quick else SEEDS),
+            *(["--model", given.model] if given.model else []),
+        ]
         for recipe in recipes:
             command += ["--try", recipe]
         began = time.perf_counter()
@@ -44,6 +55,7 @@ def main() -> None:
     compared = json.loads(done.stdout)
     figures = {
         "work": f"trec6, {limit}",
+        "seeds": len(compared["seeds"]),
         "quick": given.quick,
         "seconds": round(seconds, 1),
         "models": [{key: model[key] for key in ("name", "parameters", "digest")} for model in compared["models"]],

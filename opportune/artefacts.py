@@ -25,6 +25,7 @@ from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, CurvePoint, Facts
 from opportune.store import Store
+from opportune.training import checkpoint
 from opportune.training.loop import Settings, Step, total_steps, train
 from opportune.training.loop import Trained as Run
 from opportune.training.loss import lesson_loss
@@ -180,7 +181,8 @@ def _trained(
         course = _Course(school, model, network, method, lessons, dev, work / str(place))
         bills.append(course.run())
         (made / str(place)).mkdir(parents=True)
-        method.save(network, made / str(place))
+        with checkpoint.writing(made):
+            method.save(network, made / str(place))
     (made / "artefact.json").write_text(json.dumps([asdict(bill) for bill in bills]))
     made.rename(folder)
     shutil.rmtree(work, ignore_errors=True)

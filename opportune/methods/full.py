@@ -16,7 +16,7 @@ class Full:
 
     rate: float | None = None  # None: searched on the grid
     epochs: int = 2
-    batch: int = 4  # lessons a step
+    batch: int = 8  # lessons a step
 
     summary: ClassVar[str] = "fine-tune all weights"
     source: ClassVar[str] = "Howard & Ruder 2018; rates: Thinking Machines, tinker-cookbook 2025"

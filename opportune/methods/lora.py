@@ -27,7 +27,7 @@ class Lora:
     targets: str | tuple[str, ...] = "all-linear"  # or names of modules
     rate: float | None = None  # None: searched on the grid
     epochs: int = 2
-    batch: int = 4  # lessons a step
+    batch: int = 8  # lessons a step
 
     summary: ClassVar[str] = "train a low-rank correction of the linear layers"
     source: ClassVar[str] = "Hu et al. 2021; Biderman et al. 2024; Schulman 2025"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,30 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from opportune.errors import StoreError
+
 STATE, POINTER = "state.safetensors", "sharded.json"
+_DISK_FULL = "os error 28"  # as safetensors words it, which keeps the number to itself
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What safetensors says of a full disk becomes a StoreError that names the folder."""
+    try:
+        yield
+    except SafetensorError as error:
+        if _DISK_FULL not in str(error):
+            raise
+        raise StoreError(f"the disk is full ({folder}); free some space and run again") from error
 
 
 def save(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
-    """Write tensors and JSON-like notes; a crash at any moment leaves the old file or the new one."""
+    """Write tensors and JSON-like notes; a crash at any moment leaves the old file or the new one. Raises
+    StoreError when the disk is full."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, beside, _packed(notes))
+    with writing(path.parent):
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, beside, _packed(notes))
     beside.replace(path)  # not synced: a kill loses nothing, and after a power cut an older state is trained again
 
 

@@ -35,7 +35,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a step is cut up: tokens of its own in a pack (see `packing.packs`), and whether layers are computed again
+    """How a step is cut up: tokens in a pack (see `packing.packs`), and whether layers are computed again
     in the backward pass."""
 
     row: int
@@ -61,7 +61,7 @@ class Need:
 
     def tokens(self, layout: Layout) -> int:
         """The largest pack there can be."""
-        return min(self.most, self.longest + layout.row)
+        return min(self.most, max(self.longest, layout.row))
 
     def of(self, layout: Layout, tokens: int | None = None) -> int:
         """All of it, with packs of so many tokens: the largest there can be, where not said."""

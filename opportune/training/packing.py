@@ -1,20 +1,21 @@
 """Lessons as tokens, packed into rows of real tokens only.
 
-The lessons of a pack stand side by side in one row, positions restarting, each seeing only itself; what all of them
-begin with (system prompt, instruction) is computed once and gradients flow through it from every lesson. The last token
-of a lesson is only ever a target, so it is not computed at all.
+The lessons of a pack are a token tree: what some of them begin with (system prompt, instruction, first words) is
+computed once, and gradients flow through it from every lesson. Positions restart, each token sees only its own lesson.
+The last token of a lesson is only ever a target, so it is not computed at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 import torch
 from torch import Tensor
 
 from opportune.inference.attention import Plan, tree_plan
+from opportune.inference.tokens import shared_length
+from opportune.inference.tree import plant
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,37 +43,30 @@ class Pack:
 
 
 def packs(lessons: Sequence[TokenLesson], budget: int) -> Iterator[Pack]:
-    """The lessons in order, as many to a row as have `budget` tokens of their own beside the shared ones (at least one
-    lesson)."""
+    """The lessons in order, as many to a row as take `budget` rows together (at least one lesson)."""
     group: list[TokenLesson] = []
-    shared = 0
+    room = 0
     for lesson in lessons:
-        both = _common(group[0].ids[:shared], lesson.ids[:-1]) if group else len(lesson.ids) - 1
-        if group and sum(len(item.ids) - 1 - both for item in [*group, lesson]) > budget:
-            yield _pack(group, shared)
-            group, both = [], len(lesson.ids) - 1
+        fresh = _fresh(lesson, group)
+        if group and fresh > room:
+            yield _pack(group)
+            group, fresh = [], _fresh(lesson, [])
+        room = (room if group else budget) - fresh
         group.append(lesson)
-        shared = both
     if group:
-        yield _pack(group, shared)
+        yield _pack(group)
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many first tokens two sequences have in common."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+def _fresh(lesson: TokenLesson, group: Sequence[TokenLesson]) -> int:
+    """How many rows a lesson adds to those of a group."""
+    computed = list(lesson.ids[:-1])
+    known = max((shared_length([computed, list(other.ids[:-1])]) for other in group), default=0)
+    return len(computed) - known
 
 
-def _pack(lessons: list[TokenLesson], shared: int) -> Pack:
-    ids = list(lessons[0].ids[:shared])
-    parents, positions = list(range(-1, shared - 1)), list(range(shared))
-    rows: list[int] = []
-    labels: list[int] = []
-    for lesson in lessons:
-        first, last = len(ids), len(lesson.ids) - 1
-        own = [*range(shared), *range(first, first + last - shared)]  # the row of each of its tokens
-        parents += ([shared - 1, *own[shared:]])[: last - shared]
-        positions += range(shared, last)
-        ids += lesson.ids[shared:-1]
-        rows += own[lesson.start - 1 :]
-        labels += lesson.ids[lesson.start :]
-    return Pack(torch.tensor(ids), tree_plan(parents, positions, shared), torch.tensor(rows), torch.tensor(labels))
+def _pack(lessons: Sequence[TokenLesson]) -> Pack:
+    tree = plant([list(lesson.ids[:-1]) for lesson in lessons], 0)
+    rows = [row for lesson, path in zip(lessons, tree.paths, strict=True) for row in path[lesson.start - 1 :]]
+    labels = [token for lesson in lessons for token in lesson.ids[lesson.start :]]
+    plan = tree_plan(tree.parents, tree.positions, tree.shared)
+    return Pack(torch.tensor(tree.ids), plan, torch.tensor(rows), torch.tensor(labels))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import socket
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
@@ -289,6 +291,56 @@ def test_a_hub_without_such_a_model(monkeypatch):
         said = refusal("someone/model")
         server.shutdown()
     assert said.startswith("the hub shows no model 'someone/model': check the name")
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A hub that has one model, the files of `folder`, and answers as the real one does."""
+
+    folder: Path
+    commit = "a" * 40
+
+    def do_GET(self):
+        path, files = self.path.partition("?")[0], sorted(self.folder.iterdir())
+        if path.startswith("/api/models/someone/model/tree/"):
+            listed = [{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": f.name} for f in files]
+            self.answer(json.dumps(listed).encode())
+        elif path.startswith("/api/models/someone/model"):
+            names = [{"rfilename": f.name} for f in files]
+            self.answer(json.dumps({"id": "someone/model", "sha": self.commit, "siblings": names}).encode())
+        elif path.startswith(f"/someone/model/resolve/{self.commit}/"):
+            self.answer((self.folder / path.rpartition("/")[2]).read_bytes())
+        else:
+            self.answer(b"{}")
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def answer(self, content):
+        self.send_response(200)
+        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", self.commit)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_hub_model_is_downloaded_once_and_asked(folder, monkeypatch):
+    monkeypatch.setattr(Hub, "folder", folder, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hub_url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(constants, "ENDPOINT", hub_url)
+        template = hub_url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        told = []
+        model = load_model("someone/model", device="cpu", progress=lambda *stage: told.append(stage))
+        server.shutdown()
+    assert ("downloading someone/model from the hub", 1, 1) in told
+    assert model.info.digest == load_model(str(folder), device="cpu").info.digest
+    assert load_model("someone/model", device="cpu").info.path == model.info.path  # the server is gone
 
 
 @pytest.mark.parametrize("offline", [False, True])

@@ -1,14 +1,10 @@
-"""What one of several processes does in the tests of sharded training.
-
-torchrun --nproc-per-node 2 -m tests.training.sharded FOLDER/METHOD:STEPS ...
-
-Trains until so many steps are done (0: to the end), from what FOLDER/METHOD holds.
-"""
+"""What one of several processes does in the tests of sharded training."""
 
 from __future__ import annotations
 
 import json
-import sys
+import multiprocessing
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +36,7 @@ def taught(network: Any, count: int, seed: int) -> list[TokenLesson]:
 
 
 def work(folder: Path, name: str, stop: int) -> None:
-    """Train, and write what came out of it."""
+    """Train until `stop` steps are done (0: to the end), from what `folder / name` holds; write what came out of it."""
     dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
     network = METHODS[name].attach(llama(dtype=dtype), 0)
     begun: list[int] = []
@@ -67,14 +63,20 @@ def work(folder: Path, name: str, stop: int) -> None:
     place.with_suffix(".json").write_text(json.dumps(found))
 
 
-def main(*jobs: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo")
+def join(rank: int, number: int, meeting: Path, jobs: Sequence[tuple[Path, str, int]]) -> None:
+    """Be one of several processes that meet at a file, and do the jobs together: see `work`."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=number)
     for job in jobs:
-        place, _, stop = job.rpartition(":")
-        work(Path(place).parent, Path(place).name, int(stop))
+        work(*job)
     torch.distributed.destroy_process_group()
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def together(number: int, meeting: Path, *jobs: tuple[Path, str, int]) -> None:
+    """Several processes do the jobs; all must come to a good end."""
+    fork = multiprocessing.get_context("fork")
+    made = [fork.Process(target=join, args=(rank, number, meeting, jobs)) for rank in range(number)]
+    for process in made:
+        process.start()
+    for process in made:
+        process.join(120)
+    assert [process.exitcode for process in made] == [0] * number

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from opportune.errors import TrainingError
+from opportune.errors import StoreError, TrainingError
 from opportune.methods.full import Full
 from opportune.methods.lora import Lora
 from opportune.training import checkpoint
@@ -199,6 +200,20 @@ def test_a_checkpoint_of_another_training_or_half_a_file_is_not_continued(tmp_pa
     checkpoint.save(file, {"a": torch.arange(100.0)}, {"n": 1})
     file.write_bytes(file.read_bytes()[:-10])
     assert checkpoint.load(file) is None
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path / "state.safetensors", {"a": torch.ones(3)}, {})
+
+    def full(*_: Any) -> None:  # as safetensors 0.8 words it
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(StoreError, match=r"the disk is full \(.*\); free some space and run again"):
+        checkpoint.save(tmp_path / "state.safetensors", {"a": torch.zeros(3)}, {})
+    kept = checkpoint.load(tmp_path / "state.safetensors")
+    assert kept is not None
+    assert torch.equal(kept[0]["a"], torch.ones(3))  # nothing is lost
 
 
 def test_schedule_warms_up_stays_and_falls_to_nothing() -> None:

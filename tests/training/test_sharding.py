@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.sharded import METHODS, work
+from tests.training.sharded import METHODS, together, work
 
 STEPS = 12  # 19 lessons, six a step, three epochs
 HALF = 7
-
-
-def torchrun(number: int, *arguments: str) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)]
-    done = subprocess.run([*launcher, "-m", *arguments], capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def figures(folder: Path, name: str, rank: int = 0) -> Any:
@@ -44,7 +36,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained by two processes."""
     folder = tmp_path_factory.mktemp("two")
-    torchrun(2, "tests.training.sharded", *(f"{folder}/{name}:0" for name in METHODS))
+    together(2, folder / "meeting", *((folder, name, 0) for name in METHODS))
     return folder
 
 
@@ -75,7 +67,7 @@ def test_what_two_began_one_ends_and_the_other_way_round(alone: Path, tmp_path: 
         folder.mkdir()
     work(begun_by_one, "full", HALF)
     assert (begun_by_one / "full" / "state.safetensors").exists()
-    torchrun(2, "tests.training.sharded", f"{begun_by_two}/lora:{HALF}", f"{begun_by_one}/full:0")
+    together(2, tmp_path / "meeting", (begun_by_two, "lora", HALF), (begun_by_one, "full", 0))
     parts = list((begun_by_two / "lora").glob("sharded-*/*.safetensors"))
     assert len(parts) == 2  # a part from each
     work(begun_by_two, "lora", 0)
