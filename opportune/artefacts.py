@@ -24,14 +24,29 @@ from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, CurvePoint, Facts
+from opportune.spec import ModelRef
 from opportune.store import Store
 from opportune.training import checkpoint
+from opportune.training.crew import order
 from opportune.training.loop import Settings, Step, total_steps, train
 from opportune.training.loop import Trained as Run
 from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
 from opportune.training.rates import Choice, overhead, train_at_best_rate
-from opportune.types import Example, Graded, Hints, Lesson, Method, Metric, Outcome, Progress, Task, TaskView, digest
+from opportune.types import (
+    Example,
+    Graded,
+    Hints,
+    Lesson,
+    Method,
+    Metric,
+    ModelInfo,
+    Outcome,
+    Progress,
+    Task,
+    TaskView,
+    digest,
+)
 
 # Enough to rank rates and epochs; more of dev would cost more than the training.
 RATE_EXAMPLES, EPOCH_EXAMPLES = 32, 256
@@ -137,6 +152,7 @@ def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
     if (folder / "artefact.json").exists():
         trained = _loaded(folder, key, arm.methods, model)
     else:
+        _announce(arm.model, pool, model.info)
         trained = _trained(school, model, lessons, dev, folder, key)
     store.put_curve(
         [
@@ -146,6 +162,12 @@ def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
         ]
     )
     return trained
+
+
+def _announce(ref: ModelRef, pool: ModelPool, info: ModelInfo) -> None:
+    """Tell the processes that train along which model it is."""
+    trust = bool(ref.options.get("trust", pool.trust))
+    order("model", path=info.path, dtype=info.dtype, device=info.device, trust=trust)
 
 
 def load_artefact(folder: Path, methods: Sequence[Method], model: Local) -> Local:
@@ -169,12 +191,21 @@ def _loaded(folder: Path, key: str, methods: Sequence[Method], model: Local) -> 
 
 
 def _trained(
-    school: School, model: Local, lessons: list[TokenLesson], dev: list[TokenLesson], folder: Path, key: str
+    school: School,
+    model: Local,
+    lessons: list[TokenLesson],
+    dev: list[TokenLesson],
+    folder: Path,
+    key: str,
+    trust: bool,
 ) -> Trained:
     work, made, network, bills = folder.with_suffix(".work"), folder.with_suffix(".part"), model.network, list[Bill]()
     shutil.rmtree(made, ignore_errors=True)
+    hints = school.hints(model)
     for place, method in enumerate(school.arm.methods):
-        network = method.attach(network, school.item.seed, school.hints(model))
+        name = str(school.arm.resolved.parts[place])
+        order("attach", method=name, seed=school.item.seed, hints=(hints.text, hints.labels))
+        network = method.attach(network, school.item.seed, hints)
         if getattr(network, "virtual_tokens", 0):  # every prompt begins with them
             steered = model.with_network(network)
             lessons, dev = school.lessons(steered, school.task.train), school.lessons(steered, school.dev())

@@ -34,7 +34,7 @@ LAYERS = [
     {"recipe"},
     {"journal", "estimate", "aside"},
     {"bill"},
-    {"artefacts"},
+    {"artefacts", "together"},
     {"arm"},
     {"run"},
     {"answering", "comparison"},

@@ -7,7 +7,7 @@ reports. Where the others have nothing else to do they wait for its orders (`opp
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,14 +47,13 @@ def highest(value: int) -> int:
 
 
 @contextmanager
-def leading() -> Iterator[None]:
-    """Within this block the other processes wait for orders of this one; the end of it is the last."""
+def leading() -> Iterator[Callable[[], None]]:
+    """Within this block the other processes wait for orders of this one; gives what tells them that it was all."""
     global _waiting
     _waiting = True
     try:
-        yield
+        yield lambda: order("end")
     finally:
-        order("end")
         _waiting = False
 
 
@@ -62,3 +61,9 @@ def order(kind: str, **content: Any) -> None:
     """Tell the processes that wait what to do next; nothing where none waits."""
     if _waiting:
         said({"kind": kind, **content})
+
+
+def following() -> Iterator[dict[str, Any]]:
+    """The orders of the leading process, as they come."""
+    while (told := said(None))["kind"] != "end":
+        yield told

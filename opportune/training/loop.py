@@ -122,13 +122,8 @@ def train(
     Where torch.distributed has several processes, all of them call this alike (or follow, see `opportune.together`) and
     train together; only the leading one evaluates.
     """
-    order(
-        "train",
-        lessons=[asdict(lesson) for lesson in lessons],
-        settings=asdict(settings),
-        folder=str(folder),
-        evaluates=evaluate is not None,
-    )
+    taught = [(lesson.ids, lesson.start) for lesson in lessons]
+    order("train", lessons=taught, settings=asdict(settings), folder=str(folder), evaluates=evaluate is not None)
     return _Training(network, lessons, settings, folder, evaluate, watch).run()
 
 
