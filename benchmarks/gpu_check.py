@@ -178,9 +178,8 @@ def trained(where: Machine, network: Any, batch: int, length: int) -> dict[str, 
     settings = Settings(rate=1e-6, epochs=1, batch=batch, warmup=0.0, checkpoint_seconds=1e9)
     made = lessons(network, batch * MOST_STEPS, length)
     done = None
-    with tempfile.TemporaryDirectory() as folder, Meter() as meter:
-        with suppress(Enough):
-            done = train(network, made, settings, Path(folder), None, watch)
+    with tempfile.TemporaryDirectory() as folder, Meter() as meter, suppress(Enough):
+        done = train(network, made, settings, Path(folder), None, watch)
     timed = steps[WARM:]
     seconds = sum(step.seconds for step in timed)
     return {

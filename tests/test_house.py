@@ -32,7 +32,7 @@ LAYERS = [
     {"store"},
     {"evaluate"},
     {"recipe"},
-    {"journal", "estimate", "aside"},
+    {"journal", "estimate", "aside", "fits"},
     {"bill"},
     {"artefacts", "together"},
     {"arm"},

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from opportune.api import compare
+from opportune.api import _Unwatched, compare
 from opportune.errors import TrainingError
 from opportune.methods.full import Full
 from opportune.methods.lora import Lora
@@ -226,6 +226,32 @@ def test_an_arm_that_cannot_fit_fails_with_one_line(
     free(monkeypatch, 1e5)
     found = compare(toy_task(), recipes=["lora"], models=[model], runs=tmp_path / "search")  # no matter of the rate
     assert "cannot fit" in str(found.rows[0].reason)
+
+
+class Listening(_Unwatched):
+    """Notes what is said before the first arm begins."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.begun = False
+
+    def note(self, text: str) -> None:
+        assert not self.begun
+        self.told.append(text)
+
+    def stage(self, arm: Any, stage: Any) -> None:
+        self.begun = True
+
+
+def test_what_cannot_fit_for_certain_is_told_before_the_run_begins(
+    model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    watcher = Listening()
+    monkeypatch.setattr("opportune.fits.free_bytes", lambda device: 500_000)
+    recipes = ["zero-shot", "full:rate=1e-4,epochs=1", "prompt-tuning:tokens=2,rate=1e-3,epochs=1"]
+    compare(toy_task(), recipes=recipes, models=[model], dtype="float32", runs=tmp_path, watcher=watcher)
+    (told,) = watcher.told
+    assert told.startswith("full:rate=1e-4,epochs=1: the training cannot fit")
 
 
 @pytest.fixture(scope="module")
