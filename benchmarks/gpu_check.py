@@ -193,8 +193,8 @@ def trained(where: Machine, network: Any, batch: int, length: int) -> dict[str, 
 
 
 def with_shares(found: dict[str, Any], where: Machine, network: Any, method: str, parameters: int) -> dict[str, Any]:
-    """The shares of the peak: of the FLOPs counted product by product (attention included; layers that are computed a
-    second time to save memory count once), and by the rule of 6 N a token for full, 4 N where the weights are frozen."""
+    """Shares of the peak: of the FLOPs counted product by product (attention included; layers computed a second
+    time to save memory count once), and by the rule of 6 N a token for full, 4 N where the weights are frozen."""
     if "tokens_per_second" not in found:
         return found
     embedding = network.get_input_embeddings().weight.numel()

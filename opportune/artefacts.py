@@ -191,13 +191,7 @@ def _loaded(folder: Path, key: str, methods: Sequence[Method], model: Local) -> 
 
 
 def _trained(
-    school: School,
-    model: Local,
-    lessons: list[TokenLesson],
-    dev: list[TokenLesson],
-    folder: Path,
-    key: str,
-    trust: bool,
+    school: School, model: Local, lessons: list[TokenLesson], dev: list[TokenLesson], folder: Path, key: str
 ) -> Trained:
     work, made, network, bills = folder.with_suffix(".work"), folder.with_suffix(".part"), model.network, list[Bill]()
     shutil.rmtree(made, ignore_errors=True)

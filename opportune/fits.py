@@ -9,7 +9,8 @@ from typing import Any
 
 from opportune.models.local import Local
 from opportune.training.crew import processes
-from opportune.training.memory import SHARE, Layout, device_of, free_bytes, need_of, refusal
+from opportune.training.loss import device_of
+from opportune.training.memory import SHARE, Layout, free_bytes, need_of, refusal
 from opportune.training.packing import TokenLesson
 from opportune.types import Method
 

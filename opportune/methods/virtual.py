@@ -57,6 +57,9 @@ class VirtualKeyValues(nn.Module):
         self.virtual_encoder: nn.Module | None = None
         self._made: Tensor | None = None  # the table of the pass under way: one for all its layers
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": None}  # a copy makes its own
+
     def table(self) -> Tensor:
         """[layers, 2, tokens, heads, size]."""
         if self.virtual_encoder is None:

@@ -181,7 +181,7 @@ class Budget:
     def go_on(self, layout: Layout) -> None:
         """Take the layout of an interrupted training, as long as it fits: another would change roundings."""
         fits = layout in self._layouts and self.fits(layout)
-        if not highest(not fits):
+        if not highest(int(not fits)):
             self.layout = layout
 
     def computed(self, tokens: int) -> None:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from opportune.methods.full import Full
 from opportune.methods.lora import Lora
+from opportune.methods.prefix_tuning import PrefixTuning
 from opportune.methods.prompt_tuning import PromptTuning
 from opportune.training.crew import processes, rank
 from opportune.training.loop import Settings, train
@@ -26,6 +27,7 @@ METHODS: dict[str, Any] = {
     "bfloat16": Full(),
     "lora": Lora(rank=4),
     "prompt-tuning": PromptTuning(tokens=4, init="vocabulary"),
+    "prefix-tuning": PrefixTuning(tokens=3, init="random", reparametrise=True),
 }
 SETTINGS = Settings(rate=1e-2, epochs=3, batch=6, patience=99)
 

@@ -46,7 +46,7 @@ def test_two_processes_take_the_steps_of_one(name: str, alone: Path, two: Path) 
     assert (one["processes"], both["processes"]) == (1, 2)
     assert len(both["losses"]) == STEPS
     # In bfloat16 the packs of two processes round otherwise than the packs of one.
-    near = 2e-2 if name == "bfloat16" else 1e-4
+    near = 5e-2 if name == "bfloat16" else 1e-4
     for key in ("losses", "norms", "dev"):
         assert both[key] == pytest.approx(one[key], rel=near), key
 
