@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from opportune import aside, evaluate, scoring
-from opportune.artefacts import School, Trained, train_arm
+from opportune.artefacts import Trained, train_arm
 from opportune.aside import Backend, Settled
 from opportune.corpus.general import General
 from opportune.cost import Amount, Cost, Meter
+from opportune.course import School
 from opportune.evaluate import Call, Journal, NoJournal
 from opportune.journal import StoreJournal, amount_of, cached_amount
 from opportune.models.pool import ModelPool

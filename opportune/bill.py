@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ class Bill:
     points: tuple[tuple[str, int, dict[str, float | None]], ...]  # (trial, step, values) of the learning curves
     gap: Gap | None = None
     read: ReadText | None = None  # where it read raw text
+    lessons_cut: int = 0  # lessons that lost something to the length limit
+    layout: str | None = None  # how steps were cut up, where the memory demanded it
 
 
 def amount_of_steps(steps: Sequence[Step], evaluations: Sequence[Evaluation] = ()) -> Amount:
@@ -60,7 +63,7 @@ def _trial(trial: Tried) -> Trial:
         dev_loss=best.figures["loss"] if best else None,
         steps=len(trial.steps),
         stopped=not trial.finished,
-        probe_loss=trial.probe.get("loss"),
+        probe_loss=trial.promise if trial.promise < math.inf else None,
     )
 
 

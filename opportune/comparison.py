@@ -199,6 +199,7 @@ def _row(arm: _Arm, labels: Sequence[str] | None) -> Row:
         cached=mean_amount(cached) if cached else None,
         shots_dropped=sum(record.facts.shots_dropped for record in arm.records),
         tokens_cut=sum(record.facts.tokens_cut for record in arm.records),
+        lessons_cut=max(record.facts.lessons_cut for record in arm.records),
         seeds=_seeds(arm),
         classes=_classes(test, labels) if test and labels else (),
         confusion=_confusion(arm, test) if test and labels else (),

@@ -6,7 +6,8 @@
     │   ├── RecipeError                 a recipe string, an option, a value out of range
     │   └── ModelError                  a model that cannot be found, loaded or used as asked
     ├── StoreError (RuntimeError)       the run's folder or database: busy, full, of a newer version
-    ├── TrainingError (RuntimeError)    a training that cannot go on: diverged, nothing to learn from
+    ├── TrainingError (RuntimeError)    a training that cannot go on: nothing to learn from, no memory
+    │   └── DivergedError               its learning rate is too high
     └── ParityError (RuntimeError)      an exported model that does not answer as the trained one did
 
 The message says what was received, what is allowed, and where.
@@ -39,6 +40,10 @@ class StoreError(OpportuneError, RuntimeError):
 
 class TrainingError(OpportuneError, RuntimeError):
     """A training that cannot go on."""
+
+
+class DivergedError(TrainingError):
+    """A training whose learning rate is too high for it."""
 
 
 class ParityError(OpportuneError, RuntimeError):

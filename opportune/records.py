@@ -92,6 +92,11 @@ class Trial:
     stopped: bool  # given up early as one of the poor rates
     probe_loss: float | None = None  # after its first steps, by which the rates to give up are chosen
 
+    @property
+    def diverged(self) -> bool:
+        """Whether it came to no finite loss: in its first steps, or on the way to the end."""
+        return self.dev_loss is None and (self.probe_loss is None or not self.stopped)
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -141,6 +146,7 @@ class Facts:
     dtype: str | None = None
     shots_dropped: int = 0
     tokens_cut: int = 0
+    lessons_cut: int = 0  # lessons of the training that lost something to the length limit
     trainable_parameters: int | None = None
     artefact: str | None = None  # path of the trained weights
     rate: float | None = None  # the learning rate chosen on dev

@@ -84,6 +84,7 @@ class Row:
     classes: tuple[Class, ...]
     confusion: tuple[Confusion, ...]
     frontier: bool = False  # no other arm is as good and cheaper to ask, or better and as cheap
+    lessons_cut: int = 0  # lessons of a training, of the seed that lost most
     shift: Shift | None = None  # None where no answer came with a probability for each choice
     why: str | None = None  # why reasoning did not help here, where it did not
 
@@ -112,6 +113,11 @@ class Row:
         """What each method of the chain that reads raw text read, and what it gained, the mean over seeds."""
         some = zip(*(seed.facts.read for seed in self.seeds if seed.facts.read), strict=True)
         return tuple(replace(texts[0], held_out=_mean_change([text.held_out for text in texts])) for texts in some)
+
+    @property
+    def diverged(self) -> tuple[float, ...]:
+        """The learning rates that were tried and did not even train."""
+        return tuple(sorted({trial.rate for seed in self.seeds for trial in seed.facts.trials if trial.diverged}))
 
     @property
     def interval(self) -> str | None:

@@ -19,6 +19,7 @@ from opportune.corpus.general import general_text
 from opportune.corpus.material import digests as digests_of
 from opportune.errors import OpportuneError, RecipeError, StoreError
 from opportune.estimate import predict
+from opportune.fits import cannot_fit
 from opportune.metrics import metric_named, resolved_name
 from opportune.models.endpoint import Endpoint, is_remote
 from opportune.models.pool import ModelPool
@@ -220,7 +221,7 @@ class _Plan:
                     budget.count(endpoint.spend(call.tokens_in - call.cached_in, call.tokens_out - call.cached_out))
 
     def notes(self, items: Sequence[ArmRecord]) -> list[str]:
-        """What to know of the endpoints before they are asked."""
+        """What to know before anything runs: of the endpoints, and of what cannot fit the memory."""
         endpoints = dict.fromkeys([*self._remote().values(), *([self.judge] if self.judge else [])])
         told = [f"model {endpoint.info.name}: {endpoint.describe()}" for endpoint in endpoints]
         bills = [item.predicted.total().dollars for item in items if item.predicted and item.status != "done"]
@@ -230,7 +231,15 @@ class _Plan:
                 f"about ${expected:.2g} predicted, more than the cap of ${cap:g} leaves: what does not fit will be "
                 "failed calls, made again under a higher cap"
             )
-        return told
+        return told + [note for item in items if (note := self._cannot_fit(item)) is not None]
+
+    def _cannot_fit(self, item: ArmRecord) -> str | None:
+        """Of an arm that is still to train what the memory will not hold."""
+        arm = next(arm for arm, name in zip(self.arms, self.hashes, strict=True) if name == item.hash)
+        if item.status == "done" or arm.model is None:
+            return None
+        reasons = (cannot_fit(method, self.pool.base(arm.model)) for method in arm.methods)
+        return next((f"{item.recipe}: {reason}" for reason in reasons if reason is not None), None)
 
 
 def _config(task: Task, settings: Settings, pool: ModelPool, arms: Sequence[Arm], source: str) -> RunConfig:

@@ -49,6 +49,8 @@ def _row_json(row: Row) -> dict[str, Any]:
         "n": row.n,
         "failed": row.failed,
         "unparsed": row.unparsed,
+        "lessons_cut": row.lessons_cut,
+        "rates_diverged": list(row.diverged),
         "dev_score": row.dev_score,
         "versus_reference": versus
         and {name: getattr(versus, name) for name in ("difference", "low", "high", "p", "p_holm")},

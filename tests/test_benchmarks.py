@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,3 +81,21 @@ def test_results_come_to_the_page_of_their_strategy():
 def test_a_worker_that_dies_is_an_error_not_a_silence():
     with Worker(Path(sys.executable), "benchmarks.no_such_side", threads=1) as side, pytest.raises(RuntimeError):
         side.ask(do="load")
+
+
+@pytest.mark.slow
+def test_the_gpu_check_works_at_toy_size(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "gpu_check.sh"
+    done = subprocess.run(
+        ["bash", str(script), "--toy", "--out", str(tmp_path)],
+        env=os.environ | {"PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "gpu-check-toy.json").read_text())
+    assert [case["method"] for case in found["training"]] == ["full"] * 2 + ["lora"] * 2 + ["prompt-tuning"] * 2
+    assert all(case["tokens_per_second"] > 0 and case["peak_bytes"] > 0 for case in found["training"])
+    assert found["asking"][0]["scoring"]["questions_per_second"] > 0
+    assert found["asking"][0]["generation"]["tokens_per_second"] > 0

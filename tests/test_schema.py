@@ -16,6 +16,7 @@ from tests.made_up import CONFIG, LABELS, Arm, comparison, marks, outcome, targe
 AMOUNT = {"seconds", "tokens_in", "tokens_out", "calls", "flops", "peak_bytes", "joules", "dollars"}
 ROW = {
     *("recipe", "model", "status", "score", "low", "high", "n", "failed", "unparsed", "dev_score"),
+    *("lessons_cut", "rates_diverged"),
     *("versus_reference", "cost", "asking_per_1000", "latency", "distribution"),
     *("forgetting", "generalisation_gap", "read"),
 }

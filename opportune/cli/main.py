@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from typing import Any
 
@@ -37,7 +38,14 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits 0 when done, 2 on bad input with one line on standard error, 130 on Ctrl-C."""
-    sys.exit(_run(arguments))
+    sys.exit(_run_together(arguments) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else _run(arguments))
+
+
+def _run_together(arguments: list[str] | None) -> int:
+    """As one of the processes that torchrun has started."""
+    from opportune import together
+
+    return together.run(lambda: _run(arguments))
 
 
 def _run(arguments: list[str] | None) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+from opportune.errors import ModelError
 from opportune.inference.fitting import Fitted, fit
 from opportune.inference.rendering import Rendered, Renderer
 from opportune.inference.tokens import Encoded, Encoder
@@ -28,6 +29,16 @@ class Prepared:
     def prompt(self) -> Prompt:
         """The prompt, without what did not fit."""
         return self.fitted.prompt
+
+
+@dataclass(frozen=True, slots=True)
+class LessonTokens:
+    """A lesson in tokens: ids[start:] are its targets; what it lost to the context's limit."""
+
+    ids: list[int]
+    start: int
+    shots_dropped: int
+    tokens_cut: int
 
 
 _Text = tuple[Fitted, Rendered, Encoded]
@@ -64,6 +75,12 @@ class Preparer:
         if self._limit is None or len(encoded.ids) + self._room(prompt, rendered) <= self._limit:
             return Fitted(prompt), rendered, encoded
         room = self._room(prompt, rendered)
+        if prompt.choices is not None and room >= self._limit:
+            longest = max(prompt.choices, key=len)
+            raise ModelError(
+                f"the answer {longest[:40]!r}{' …' if len(longest) > 40 else ''} takes up to {room} tokens, and the "
+                f"model's context holds {self._limit} with the question: leave it out or take a model that reads more"
+            )
         fitted = fit(prompt, self._limit - room, lambda each: len(self._encoded(each)[1].ids))
         return fitted, *self._encoded(fitted.prompt)
 
@@ -109,12 +126,12 @@ class Preparer:
         trunk, branches = self._continued(text, answers)
         return trunk, [[*branch, self.renderer.turn_end()] for branch in branches]
 
-    def lesson(self, lesson: Lesson) -> tuple[list[int], int]:
-        """A lesson's tokens, prompt and answer and what ends it, and where the answer starts (the first target)."""
+    def lesson(self, lesson: Lesson) -> LessonTokens:
+        """A lesson's tokens: prompt, answer and what ends it. Raises ModelError for one that cannot fit."""
         prompt = replace(lesson.prompt, choices=(lesson.target,))
         text = self._fitting(prompt, *self._encoded(prompt))
         trunk, branches = self._ended(text, (lesson.target,), self.renderer.stops(lesson.prompt))
-        return trunk + branches[0], len(trunk)
+        return LessonTokens(trunk + branches[0], len(trunk), text[0].shots_dropped, text[0].tokens_cut)
 
 
 def _nested(branches: Sequence[list[int]]) -> bool:

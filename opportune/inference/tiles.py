@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from opportune.errors import ModelError
+from opportune.inference.dense import attend_densely, seen_by
 
 # ---- what each row sees ---------------------------------------------------------------------------------------------
 
@@ -123,6 +124,7 @@ class Packed:
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
         self._masks: dict[Any, list[Tensor]] = {}
+        self._seen: dict[Any, Tensor | None] = {}
 
     def attend(
         self,
@@ -141,10 +143,24 @@ class Packed:
             self.keys.append(key.detach())
             self.values.append(value.detach())
         cached = (self.prefix.keys[layer_index], self.prefix.values[layer_index]) if self.prefix else None
+        if query.is_cuda and softcap is None:
+            return self.attend_densely(query, key, value, cached, scaling, window)
         masks = self._masks_for(window, query)
         if softcap is None:
             return _TiledAttention.apply(query, key, value, cached, self.plan, masks, scaling)  # type: ignore
         return _attend(query, key, value, cached, self.plan, masks, scaling, softcap)[0]
+
+    def attend_densely(
+        self, query: Tensor, key: Tensor, value: Tensor, cached: Cached, scaling: float, window: int | None
+    ) -> Tensor:
+        """The same in one call of torch's kernels, which suits a GPU."""
+        if window not in self._seen:
+            length = self.prefix.length if self.prefix else 0
+            seen = seen_by(self.plan, [_windowed(self.plan, tile, length, window) for tile in self.plan.tiles], length)
+            self._seen[window] = None if seen is None else seen.to(query.device)
+        if cached is not None:
+            key, value = torch.cat([cached[0], key], 1), torch.cat([cached[1], value], 1)
+        return attend_densely(query, key, value, self._seen[window], scaling)
 
     def extended(self) -> Prefix:
         """The prefix followed by all rows of this pass, which was one chain and captured."""

@@ -47,7 +47,7 @@ class VirtualEmbedding(nn.Module):
         """[..., T] -> [..., T, hidden]."""
         virtual = ids >= self.size
         known: Tensor = self.base(ids.masked_fill(virtual, 0))
-        if not bool(virtual.any()):
+        if not ids.is_cuda and not bool(virtual.any()):  # on a GPU, looking costs more than computing it
             return known
         learned = self.table()[(ids - self.size).clamp(min=0, max=len(self.vectors) - 1)]
         return torch.where(virtual[..., None], learned.to(known.dtype), known)
@@ -63,6 +63,9 @@ class VirtualKeyValues(nn.Module):
         self.weights = nn.Parameter(weights)
         self.virtual_encoder: nn.Module | None = None
         self._made: Tensor | None = None  # the table of the pass under way: one for all its layers
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": None}  # a copy makes its own
 
     def table(self) -> Tensor:
         """[layers, 2, tokens, heads, size]."""
@@ -80,7 +83,7 @@ class VirtualKeyValues(nn.Module):
     def put(self, layer: int, key: Tensor, value: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [heads, T, size] with those of the first positions replaced."""
         virtual = positions < self.tokens
-        if not bool(virtual.any()):
+        if not positions.is_cuda and not bool(virtual.any()):  # on a GPU, looking costs more than computing it
             return key, value
         if layer == 0 or self._made is None:
             self._made = self.table()

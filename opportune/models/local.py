@@ -18,7 +18,7 @@ from opportune.inference.decoding import Request, Sample
 from opportune.inference.embedding import embed, embed_plainly
 from opportune.inference.engine import Engine
 from opportune.inference.generation import generate, generate_plainly, groups
-from opportune.inference.prompts import Prepared, Preparer
+from opportune.inference.prompts import LessonTokens, Prepared, Preparer
 from opportune.inference.ranking import rank, rank_plainly
 from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item, common_prefix, packs, plant
@@ -144,6 +144,11 @@ class Local:
     def tokenise_lesson(self, lesson: Lesson) -> tuple[list[int], int]:
         """A lesson's tokens, rendered as it will be asked: prompt, answer and what ends it; and the index of the first
         one to learn."""
+        tokens = self.fitted_lesson(lesson)
+        return tokens.ids, tokens.start
+
+    def fitted_lesson(self, lesson: Lesson) -> LessonTokens:
+        """The same, with what it lost to the context's limit."""
         return self._preparer.lesson(lesson)
 
     def _works(self, prepared: Sequence[Prepared]) -> list[_Work]:

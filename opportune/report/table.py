@@ -108,6 +108,10 @@ def notes(row: Row) -> list[str]:
         rates = sorted({numbers.rate(s.facts.rate) for s in row.seeds if s.facts.rate_at_edge})
         found.append(f"the best learning rate, {', '.join(rates)}, is an end of its grid: a better one may lie outside")
     found += training.notes(row)
+    if row.diverged:
+        found.append(f"the training diverged at the learning rate {', '.join(map(numbers.rate, row.diverged))}")
+    if row.lessons_cut:
+        found.append(f"{row.lessons_cut:,} lessons cut so that they fit the context")
     if row.seeds:
         found += _facts(row.seeds[0].facts)
     if row.shots_dropped:

@@ -12,17 +12,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
-from opportune.errors import TrainingError
+from opportune.errors import DivergedError, TrainingError
 from opportune.inference.flops import Shape, backward_flops, forward_flops, pairs_of, shape_of
-from opportune.training import checkpoint
-from opportune.training.loss import CHUNK, row_budget, summed_loss
+from opportune.training.crew import order, processes
+from opportune.training.loss import CHUNK
 from opportune.training.masters import Masters
-from opportune.training.packing import Pack, TokenLesson, identity, packs
+from opportune.training.memory import Budget, Layout
+from opportune.training.packing import Pack, TokenLesson, identity
+from opportune.training.recomputing import recomputing
+from opportune.training.replica import Alone, Replica
 from opportune.training.schedule import rate_at
+from opportune.training.sharding import Shards
+from opportune.training.soundness import check_lessons, step_error
 from opportune.types import digest
 
 Evaluate = Callable[[], Mapping[str, float]]
@@ -78,6 +83,7 @@ class Trained:
     evaluations: tuple[Evaluation, ...]
     best: Evaluation | None
     stopped_early: bool
+    layout: str | None = None  # how steps were cut up, where the memory demanded it
 
 
 @dataclass(slots=True)
@@ -113,8 +119,13 @@ def train(
 
     Modules in training mode (an adapter's dropout) are so during steps only. `folder` holds the checkpoints; one that
     belongs to other lessons or settings is ignored. Evaluates after each epoch. Raises TrainingError without lessons or
-    moving weights, or when the training diverges.
+    moving weights, or when the training diverges or cannot fit the memory.
+
+    Where torch.distributed has several processes, all of them call this alike (or follow, see `opportune.together`) and
+    train together; only the leading one evaluates.
     """
+    taught = [(each.ids, each.start, each.breaks) for each in lessons] if processes() > 1 else []
+    order("train", lessons=taught, settings=asdict(settings), folder=str(folder), evaluates=evaluate is not None)
     return _Training(network, lessons, settings, folder, evaluate, watch).run()
 
 
@@ -142,7 +153,7 @@ def figures_of(network: Any, evaluate: Evaluate) -> dict[str, float]:
     return figures
 
 
-def key_of(lessons: Sequence[TokenLesson], settings: Settings, masters: Masters) -> str:
+def key_of(lessons: Sequence[TokenLesson], settings: Settings, masters: Masters | Replica) -> str:
     """Identifies the training that a checkpoint belongs to."""
     known = asdict(settings) | {"stop_after": None, "checkpoint_seconds": None}
     return digest([known, identity(lessons), sorted(masters.weights)])
@@ -160,38 +171,39 @@ class _Training:
         evaluate: Evaluate | None,
         watch: Callable[[Step], None],
     ) -> None:
-        if not lessons:
-            raise TrainingError("there are no lessons to train on")
+        check_lessons(lessons)
         self.network, self.lessons, self.settings = network, lessons, settings
         self.folder, self.evaluate, self.watch = folder, evaluate, watch
-        self.masters = Masters(network)
-        if not self.masters.weights:
+        if not any(weight.requires_grad for weight in network.parameters()):
             raise TrainingError("no weight of the network is set to move")
+        self.budget = Budget(network, lessons, settings.batch)
+        self.replica: Replica = Shards(network) if processes() > 1 else Alone(network)
         self.optimizer = torch.optim.AdamW(
-            self.masters.weights.values(), lr=settings.rate, weight_decay=settings.weight_decay, fused=True
+            self.replica.weights.values(), lr=settings.rate, weight_decay=settings.weight_decay, fused=True
         )
         self.state = _State()
         self.steps = total_steps(len(lessons), settings)
         self.shape = shape_of(network)
-        self.key = key_of(lessons, settings, self.masters)
-        self.saved = time.monotonic()
+        self.key = key_of(lessons, settings, self.replica)
+        self.saved, self.due = time.monotonic(), False
 
     def run(self) -> Trained:
         self._resume()
         pause = min(self.settings.stop_after or self.steps, self.steps)
         while self.state.done < pause and not self.state.stale(self.settings.patience):
-            self._step()
+            with self.budget.watched():
+                self._step()
             due = self.state.done % (self.settings.every or self._epoch) == 0 or self.state.done == self.steps
             if due and self.evaluate:
                 self._evaluate(self.evaluate)
-            if time.monotonic() - self.saved >= self.settings.checkpoint_seconds:
+            if self.due:
                 self._save()
         if pause < self.steps:
             self._save()
-        else:
-            self._take_best()
+        self.replica.finish(self._best_file if pause == self.steps and self._worsened else None)
         early = self.state.done < pause
-        return Trained(tuple(self.state.steps), tuple(self.state.evaluations), self.state.best, early)
+        steps, evaluations = tuple(self.state.steps), tuple(self.state.evaluations)
+        return Trained(steps, evaluations, self.state.best, early, self.budget.compromise)
 
     @property
     def _epoch(self) -> int:
@@ -200,68 +212,79 @@ class _Training:
     def _step(self) -> None:
         began, step = time.perf_counter(), self.state.done
         lessons = [self.lessons[place] for place in chosen(len(self.lessons), self.settings, step)]
-        targets = sum(lesson.targets for lesson in lessons)
         rate = rate_at(step, self.steps, self.settings.rate, self.settings.warmup, self.settings.decay)
         self.optimizer.param_groups[0]["lr"] = rate
         torch.manual_seed(_generator(self.settings.seed, step).initial_seed())  # of dropout
-        loss = flops = 0.0
-        for pack in packs(lessons, row_budget(self.network)):
-            part = summed_loss(self.network, pack) / targets
-            part.backward()  # type: ignore[no-untyped-call]
-            self.masters.collect()
-            loss += float(part.detach())
-            flops += _flops(self.shape, pack)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.masters.weights.values(), self.settings.clip))
-        self._check(loss, norm, rate)
+        loss, flops = self._gradients(lessons)
+        norm = self.replica.clip(self.settings.clip)
+        if (error := step_error(self.network, step, self.steps, loss, norm, rate)) is not None:
+            self._refuse(error)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.masters.publish()
+        self.replica.publish()
         tokens = sum(len(lesson.ids) for lesson in lessons)
         seconds = time.perf_counter() - began
         self.state.steps.append(Step(step + 1, self.steps, loss, rate, tokens, seconds, norm, flops))
         self.watch(self.state.steps[-1])
 
-    def _check(self, loss: float, norm: float, rate: float) -> None:
-        """Diverged: not a number, or three times worse than guessing every token alike."""
-        guess = math.log(self.network.config.get_text_config().vocab_size)
-        if not (math.isfinite(loss) and math.isfinite(norm) and loss < 3 * guess):
+    def _gradients(self, lessons: Sequence[TokenLesson]) -> tuple[float, float]:
+        """Compute them, pack by pack; the mean loss per target token and the FLOPs."""
+        try:
+            return self._accumulated(lessons)
+        except torch.OutOfMemoryError as error:
             self.optimizer.zero_grad(set_to_none=True)
-            raise TrainingError(
-                f"the training diverged at step {self.state.done + 1} of {self.steps}: loss {loss:g}, gradient norm "
-                f"{norm:g}, learning rate {rate:g}; a lower rate may help"
-            )
+            self.budget.shrink(str(error))
+        return self._gradients(lessons)
+
+    def _accumulated(self, lessons: Sequence[TokenLesson]) -> tuple[float, float]:
+        targets = sum(lesson.targets for lesson in lessons)
+        losses, flops = [], 0.0
+        with recomputing(self.replica.network, self.budget.layout.checkpointed):
+            for each in self.replica.share(lessons, self.budget.layout.row):
+                part = self.replica.loss(each.pack) * each.weight / targets
+                part.backward()  # type: ignore[no-untyped-call]
+                self.replica.collect()
+                losses.append(part.detach())
+                flops += each.weight * _flops(self.shape, each.pack)
+                self.budget.computed(len(each.pack.ids))
+        # Read at the end, all at once: on a GPU every look at a number waits for all that was asked before.
+        late = self.replica.leads and time.monotonic() - self.saved >= self.settings.checkpoint_seconds
+        loss, flops, due = self.replica.total([sum(torch.stack(losses).tolist()), flops, late])
+        self.due = due > 0
+        return loss, flops
+
+    def _refuse(self, error: TrainingError) -> NoReturn:
+        self.optimizer.zero_grad(set_to_none=True)
+        raise error
 
     def _evaluate(self, evaluate: Evaluate) -> None:
-        self.state.evaluations.append(Evaluation(self.state.done, figures_of(self.network, evaluate)))
+        figures = self.replica.figures(lambda: figures_of(self.network, evaluate))
+        evaluation = Evaluation(self.state.done, figures)
+        if not math.isfinite(loss := figures["loss"]):
+            self._refuse(DivergedError(f"the loss on dev is {loss:g} after step {self.state.done} of {self.steps}"))
+        self.state.evaluations.append(evaluation)
         if self.state.best is self.state.evaluations[-1] and self.state.done < self.steps:
-            checkpoint.save(self._best_file, self.masters.weights, {})
+            self.replica.save_best(self._best_file)
 
-    def _take_best(self) -> None:
-        """Put the best weights into the network, where a later step made them worse."""
-        if self.evaluate is None or self.state.best is None or self.state.best.step == self.state.done:
-            return
-        if (found := checkpoint.load(self._best_file)) is not None:
-            self.masters.restore(found[0])
+    @property
+    def _worsened(self) -> bool:
+        """Whether a later step made the best weights worse."""
+        return self.evaluate is not None and self.state.best is not None and self.state.best.step != self.state.done
 
     @property
     def _best_file(self) -> Path:
         return self.folder / "best.safetensors"
 
     def _save(self) -> None:
-        weights = {f"weights/{name}": weight for name, weight in self.masters.weights.items()}
-        notes = {"key": self.key, **asdict(self.state)}
-        checkpoint.save(
-            self.folder / "state.safetensors", weights | checkpoint.optimizer_tensors(self.optimizer), notes
-        )
+        notes = {"key": self.key, "layout": asdict(self.budget.layout), **asdict(self.state)}
+        self.replica.save(self.folder, self.optimizer, notes)
         self.saved = time.monotonic()
 
     def _resume(self) -> None:
-        found = checkpoint.load(self.folder / "state.safetensors")
-        if found is None or found[1]["key"] != self.key:
+        notes = self.replica.load(self.folder, self.optimizer, self.key)
+        if notes is None:
             return
-        tensors, notes = found
-        self.masters.restore({name: tensors[f"weights/{name}"] for name in self.masters.weights})
-        checkpoint.restore_optimizer(self.optimizer, tensors)
+        self.budget.go_on(Layout(**notes["layout"]))
         self.state.steps = [Step(**step) for step in notes["steps"]]
         self.state.evaluations = [Evaluation(**evaluation) for evaluation in notes["evaluations"]]
 

@@ -18,13 +18,14 @@ CHUNK = 256  # rows of logits held at a time: 50 MB in float32 for a vocabulary 
 
 
 def row_budget(network: Any) -> int:
-    """Tokens in one row. On a CPU, speed is flat above 500 and memory is not; a GPU wants more at a time.
+    """Tokens in one row. On a CPU, speed is flat above 500 and memory is not; a GPU wants more at a time, but computes
+    the square of the row (`inference.dense`).
 
     A network that computes its attention by itself gets one lesson a row.
     """
     if not has_own_attention(network):
         return 0
-    return 512 if device_of(network).type == "cpu" else 8192
+    return 512 if device_of(network).type == "cpu" else 4096
 
 
 def device_of(network: Any) -> torch.device:

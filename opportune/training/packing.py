@@ -31,6 +31,7 @@ class TokenLesson:
     ids: tuple[int, ...]
     start: int
     breaks: tuple[int, ...] = ()
+    cut: bool = False  # it lost demonstrations or part of its input to the length limit
 
     @property
     def targets(self) -> int:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from opportune.errors import TrainingError
+from opportune.errors import DivergedError, TrainingError
 from opportune.training import checkpoint
 from opportune.training.loop import (
     Evaluate,
@@ -55,6 +55,7 @@ class Trial:
     steps: tuple[Step, ...]
     evaluations: tuple[Evaluation, ...] = ()  # of a finalist, during its run
     finished: bool = False
+    layout: str | None = None  # how its steps were cut up, where the memory demanded it
 
     @property
     def promise(self) -> float:
@@ -159,7 +160,7 @@ class _Search:
         try:
             done = self._train(replace(self.settings, rate=rate, stop_after=stop), None, steps)
             trial = Trial(rate, figures_of(self.network, probe), done.steps)
-        except TrainingError:
+        except DivergedError:
             trial = Trial(rate, {}, tuple(steps))
         self.restore(self.folder / "start.safetensors")
         return trial
@@ -169,9 +170,9 @@ class _Search:
         steps: list[Step] = []
         try:
             done = self._train(replace(self.settings, rate=trial.rate), evaluate, steps)
-            checkpoint.save(self.place(trial.rate) / "final.safetensors", self.masters.weights, {})
-            trial = replace(trial, steps=done.steps, evaluations=done.evaluations, finished=True)
-        except TrainingError:
+            checkpoint.save(self.place(trial.rate) / "final.safetensors", Masters(self.network).weights, {})
+            trial = replace(trial, steps=done.steps, evaluations=done.evaluations, finished=True, layout=done.layout)
+        except DivergedError:
             trial = replace(trial, steps=(*trial.steps, *steps), finished=True)
         self.restore(self.folder / "start.safetensors")
         return trial

@@ -1,0 +1,34 @@
+"""What cannot fit the memory for certain, known before anything runs: from the shapes of what moves alone.
+
+Whether the rest fits depends on the lessons, and is decided when a training begins (`training.memory`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opportune.models.local import Local
+from opportune.training.crew import processes
+from opportune.training.loss import device_of
+from opportune.training.memory import SHARE, Layout, free_bytes, need_of, refusal
+from opportune.training.packing import TokenLesson
+from opportune.types import Method
+
+_SHORT = TokenLesson(tuple(range(16)), 15)  # no real one needs less
+
+
+def cannot_fit(method: Method, model: Local) -> str | None:
+    """Why the method cannot train this model on this machine; None where it may."""
+    device = device_of(model.network)
+    need, free = need_of(_attached(method, model.network), [_SHORT], 1, processes()), free_bytes(device)
+    leanest = Layout(0, True)
+    return refusal(need, leanest, free, device) if need.of(leanest) > SHARE * free else None
+
+
+def _attached(method: Method, network: Any) -> Any:
+    """The method on a network of the same shapes without storage."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return method.attach(AutoModelForCausalLM.from_config(network.config, dtype=network.dtype), 0)

@@ -1,0 +1,84 @@
+"""The same command in several processes, as `torchrun` starts it: one leads, the others train with it.
+
+    torchrun --nproc-per-node 2 -m opportune compare tickets.csv --try full
+
+The process of rank 0 runs the command. It alone asks, evaluates, writes and reports; whenever it trains, it tells the
+others with which network and on which lessons, and they do their share. In between they wait.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from opportune import methods
+from opportune.errors import TrainingError
+from opportune.models.loading import load_model
+from opportune.options import build
+from opportune.spec import parse
+from opportune.training.crew import following, leading, rank
+from opportune.training.loop import Settings, train
+from opportune.training.packing import TokenLesson
+from opportune.types import Hints
+
+_PATIENCE = timedelta(days=30)  # prompting arms may take long; a process that dies ends the others at once
+
+
+def run(command: Callable[[], int]) -> int:
+    """Run the command in the leading process and follow it in the others; the exit code."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    if rank() > 0:
+        _follow()
+        code = 0
+    else:
+        with leading() as end:
+            code = command()
+            if code:  # the launcher ends the others, whatever they wait for
+                return code
+            end()
+    distributed.destroy_process_group()
+    return code
+
+
+def _follow() -> None:
+    """Do as the leading process says, until it says that it was all."""
+    network: Any = None
+    for order in following():
+        if order["kind"] == "model":
+            network = _loaded(order)
+        elif order["kind"] == "attach":
+            part = parse(order["method"]).parts[0]
+            method: Any = build(part, methods.TABLE[part.name])
+            hints = Hints(*map(tuple, order["hints"]))
+            network = method.attach(network, order["seed"], hints)
+        elif order["kind"] == "train":
+            _train(network, order)
+
+
+def _loaded(order: dict[str, Any]) -> Any:
+    """The leading process's model, on this one's device."""
+    on_gpu = order["device"].startswith("cuda")
+    device = f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else order["device"]
+    return load_model(
+        order["path"], device=device, dtype=order["dtype"], trust_remote_code=order["trust"], progress=_quietly
+    ).network
+
+
+def _train(network: Any, order: dict[str, Any]) -> None:
+    lessons = [TokenLesson(tuple(ids), start, tuple(breaks)) for ids, start, breaks in order["lessons"]]
+    evaluate: Any = dict if order["evaluates"] else None  # never asked here
+    with suppress(TrainingError):  # the leading process has it too, and says what comes next
+        train(network, lessons, Settings(**order["settings"]), Path(order["folder"]), evaluate)
+
+
+def _quietly(stage: str, done: int, total: int) -> None:
+    return None

@@ -1,0 +1,84 @@
+"""What one of several processes does in the tests of sharded training."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from opportune.methods.full import Full
+from opportune.methods.lora import Lora
+from opportune.methods.prefix_tuning import PrefixTuning
+from opportune.methods.prompt_tuning import PromptTuning
+from opportune.training.crew import processes, rank
+from opportune.training.loop import Settings, train
+from opportune.training.loss import lesson_loss
+from opportune.training.packing import TokenLesson
+from tests.training.tiny import VOCABULARY, lessons, llama, moving
+
+METHODS: dict[str, Any] = {
+    "full": Full(),
+    "bfloat16": Full(),
+    "lora": Lora(rank=4),
+    "prompt-tuning": PromptTuning(tokens=4, init="vocabulary"),
+    "prefix-tuning": PrefixTuning(tokens=3, init="random", reparametrise=True),
+}
+SETTINGS = Settings(rate=1e-2, epochs=3, batch=6, patience=99)
+
+
+def taught(network: Any, count: int, seed: int) -> list[TokenLesson]:
+    virtual = tuple(range(VOCABULARY, VOCABULARY + getattr(network, "virtual_tokens", 0)))
+    return [TokenLesson((*virtual, *each.ids), each.start + len(virtual)) for each in lessons(count, seed)]
+
+
+def work(folder: Path, name: str, stop: int) -> None:
+    """Train until `stop` steps are done (0: to the end), from what `folder / name` holds; write what came out of it."""
+    dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
+    network = METHODS[name].attach(llama(dtype=dtype), 0)
+    begun: list[int] = []
+    # An odd number, so that the last step of an epoch has fewer lessons than there may be processes.
+    made, dev = taught(network, 19, 0), taught(network, 6, 1)
+    settings = replace(SETTINGS, stop_after=stop or None)
+    done = train(
+        network,
+        made,
+        settings,
+        folder / name,
+        lambda: {"loss": lesson_loss(network, dev)},
+        lambda step: begun.append(step.step),
+    )
+    found = {
+        "losses": [step.loss for step in done.steps],
+        "norms": [step.norm for step in done.steps],
+        "dev": [each.figures["loss"] for each in done.evaluations],
+        "begun": begun[0],
+        "processes": processes(),
+    }
+    place = folder / f"{name}-{rank()}"
+    save_file(moving(network), place.with_suffix(".safetensors"))
+    place.with_suffix(".json").write_text(json.dumps(found))
+
+
+def join(rank: int, number: int, meeting: Path, jobs: Sequence[tuple[Path, str, int]]) -> None:
+    """Be one of several processes that meet at a file, and do the jobs together: see `work`."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=number)
+    for job in jobs:
+        work(*job)
+    torch.distributed.destroy_process_group()
+
+
+def together(number: int, meeting: Path, *jobs: tuple[Path, str, int]) -> None:
+    """Several processes do the jobs; all must come to a good end."""
+    fork = multiprocessing.get_context("fork")
+    made = [fork.Process(target=join, args=(rank, number, meeting, jobs)) for rank in range(number)]
+    for process in made:
+        process.start()
+    for process in made:
+        process.join(120)
+    assert [process.exitcode for process in made] == [0] * number

@@ -1,0 +1,80 @@
+"""Several processes train what one trains, and go on from each other's checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.sharded import METHODS, together, work
+
+STEPS = 12  # 19 lessons, six a step, three epochs
+HALF = 7
+
+
+def figures(folder: Path, name: str, rank: int = 0) -> Any:
+    return json.loads((folder / f"{name}-{rank}.json").read_text())
+
+
+def weights(folder: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
+    return load_file(folder / f"{name}-{rank}.safetensors")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    for name in METHODS:
+        work(folder, name, 0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained by two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    together(2, folder / "meeting", *((folder, name, 0) for name in METHODS))
+    return folder
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_take_the_steps_of_one(name: str, alone: Path, two: Path) -> None:
+    one, both = figures(alone, name), figures(two, name)
+    assert (one["processes"], both["processes"]) == (1, 2)
+    assert len(both["losses"]) == STEPS
+    # In bfloat16 the packs of two processes round otherwise than the packs of one.
+    near = 5e-2 if name == "bfloat16" else 1e-4
+    for key in ("losses", "norms", "dev"):
+        assert both[key] == pytest.approx(one[key], rel=near), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_both_processes_end_with_the_weights_of_one(name: str, alone: Path, two: Path) -> None:
+    expected, first, second = weights(alone, name), weights(two, name), weights(two, name, 1)
+    assert expected.keys() == first.keys() == second.keys()
+    for key, weight in first.items():
+        assert torch.equal(weight, second[key])
+        near = {"atol": 2e-2, "rtol": 5e-2} if name == "bfloat16" else {"atol": 2e-4, "rtol": 1e-3}
+        torch.testing.assert_close(weight, expected[key], **near)
+
+
+def test_what_two_began_one_ends_and_the_other_way_round(alone: Path, tmp_path: Path) -> None:
+    begun_by_two, begun_by_one = tmp_path / "two", tmp_path / "one"
+    for folder in (begun_by_two, begun_by_one):
+        folder.mkdir()
+    work(begun_by_one, "full", HALF)
+    assert (begun_by_one / "full" / "state.safetensors").exists()
+    together(2, tmp_path / "meeting", (begun_by_two, "lora", HALF), (begun_by_one, "full", 0))
+    parts = list((begun_by_two / "lora").glob("sharded-*/*.safetensors"))
+    assert len(parts) == 2  # a part from each
+    work(begun_by_two, "lora", 0)
+    for folder, name in ((begun_by_two, "lora"), (begun_by_one, "full")):
+        found, expected = figures(folder, name), figures(alone, name)
+        assert found["begun"] == HALF + 1
+        assert found["losses"] == pytest.approx(expected["losses"], rel=1e-4)
+        torch.testing.assert_close(weights(folder, name), weights(alone, name), atol=2e-4, rtol=1e-3)
+    assert figures(begun_by_two, "lora")["processes"] == 1
+    assert figures(begun_by_one, "full")["processes"] == 2
