@@ -18,7 +18,8 @@ from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
 
 DEFAULT = Path(__file__).with_name("general.txt")
-BLOCK, BLOCKS = 512, 16  # tokens
+BLOCK, BLOCKS = 512, 16  # tokens of a block; blocks of a text that the user gives
+OWN_BLOCKS = 3  # of the package's: every trained arm of every comparison reads them
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class General:
 
     name: str
     corpus: Corpus
+    blocks: int = BLOCKS  # read of it, at most
 
     @property
     def digest(self) -> str:
@@ -37,7 +39,7 @@ class General:
 def general_text(path: str | None) -> General:
     """The text at a path, or the one of the package. Raises TaskError where it cannot be read."""
     if path is None:
-        return General("the general text of the package", divided(DEFAULT, whole=True))
+        return General("the general text of the package", divided(DEFAULT, whole=True), OWN_BLOCKS)
     return General(path, divided(path))
 
 
@@ -47,7 +49,7 @@ def general_lessons(
     """Blocks of the text, each document after the virtual tokens of a network that has some."""
     room = BLOCK if longest is None else min(BLOCK, longest - len(virtual) - 1)
     documents = text.corpus.held_out() if text.corpus.divided else text.corpus.train()
-    blocks = Blocks(tokenise(documents, tokenizer, BLOCK * BLOCKS), room)
+    blocks = Blocks(tokenise(documents, tokenizer, BLOCK * text.blocks), room)
     parts = [part for block in Mix([(blocks, len(blocks))]) for part in block.parts()]
     return [TokenLesson((*virtual, *part.ids), len(virtual) + part.start) for part in parts]
 
