@@ -103,7 +103,7 @@ def token_lesson(model: Local, example: Example, lesson: Lesson) -> TokenLesson:
         tokens = model.fitted_lesson(lesson)
     except ModelError as error:
         raise TrainingError(f"example {example.id} ({example.input[:40]!r}) cannot be learned: {error}") from error
-    return TokenLesson(tuple(tokens.ids), tokens.start, tokens.shots_dropped + tokens.tokens_cut > 0)
+    return TokenLesson(tuple(tokens.ids), tokens.start, cut=tokens.shots_dropped + tokens.tokens_cut > 0)
 
 
 class Course:
