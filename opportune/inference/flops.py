@@ -13,6 +13,7 @@ keys and values), `head` hidden size x vocabulary (Kaplan et al. 2020, Hoffmann 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
