@@ -13,7 +13,6 @@ keys and values), `head` hidden size x vocabulary (Kaplan et al. 2020, Hoffmann 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -73,7 +72,7 @@ def _idle_layers(network: Any, count: int) -> list[Any]:
     if not _moves(network) or any(module is not None and _moves(module) for module in before):
         return []
     modules = network.get_decoder().modules()
-    layers: Sequence[Any] = next((m for m in modules if isinstance(m, nn.ModuleList) and len(m) == count), [])
+    layers = next((list(m) for m in modules if isinstance(m, nn.ModuleList) and len(m) == count), list[Any]())
     return list(takewhile(lambda layer: not _moves(layer), layers))
 
 
