@@ -79,7 +79,7 @@ def _mamba() -> Any:
         (Peft("FOURIERFT"), network, "peft:kind=FOURIERFT: `n_frequency` should be"),
         (Peft("BOFT", rest=(("boft_block_size", 0), ("boft_block_num", 0))), network, "peft:kind=BOFT: "),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_an_architecture_that_lacks_what_it_moves(method: Any, base: Any, line: str) -> None:
     with pytest.raises(RecipeError, match=line) as found:
