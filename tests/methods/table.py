@@ -24,6 +24,7 @@ from opportune.training.packing import TokenLesson
 from opportune.types import Hints
 from tests.training.tiny import VOCABULARY
 
+NEEDED = {"peft": {"kind": "VERA"}, "continual": {"corpus": "texts"}}  # options without a default
 HINTS = Hints(text=(4, 5, 6, 7), labels=(11, 12))
 SMALL = {
     "vocab_size": VOCABULARY,

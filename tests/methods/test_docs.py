@@ -11,6 +11,7 @@ import pytest
 from opportune import methods
 from opportune.methods.peft_method import _REFUSED, _kinds
 from opportune.options import load
+from tests.methods.table import NEEDED
 
 PAGES = Path(__file__).parents[2] / "docs" / "methods"
 
@@ -18,7 +19,7 @@ PAGES = Path(__file__).parents[2] / "docs" / "methods"
 @pytest.mark.parametrize("name", methods.TABLE)
 def test_a_page_for_each_method_names_its_options_and_the_table_its_rates(name: str) -> None:
     kind = load(methods.TABLE[name])
-    made = kind("VERA") if name == "peft" else kind()
+    made = kind(**NEEDED.get(name, {}))
     page, table = (PAGES / f"{name}.md").read_text(), (PAGES / "README.md").read_text()
     for item in fields(kind):
         assert item.name == "rest" or f"`{item.name.rstrip('_')}`" in page

@@ -162,7 +162,8 @@ def test_a_lesson_ends_with_what_ends_its_answer(template):
     lesson = strategy("chain-of-thought:k=0,final=text").teach(
         sums().train[0], sums().view(), prepare(strategy("chain-of-thought:k=0"), sums().view(), 0, None, NoJournal())
     )[0]
-    ids, start = Preparer(tokenizer, None, range(0)).lesson(lesson)
+    taught = Preparer(tokenizer, None, range(0)).lesson(lesson)
+    ids, start = taught.ids, taught.start
     answer = tokenizer.decode(ids[start:])
     assert answer.strip().startswith("2 and 3 are added. The answer is 5.")
     assert answer.endswith("<|im_end|>" if template else "\nQuestion:")
