@@ -112,6 +112,7 @@ class Architecture:
         return self.kv_heads * self.head_size
 
 
+@lru_cache(maxsize=4096)
 def linears(a: Architecture) -> tuple[Linear, ...]:
     """All linear modules but the head, in the order of a layer."""
     return tuple(_attention(a)) + tuple(_feed_forward(a))

@@ -6,6 +6,7 @@ Every technique of the project is a row here, by its name in a recipe; counts ar
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 from opportune.errors import RecipeError
@@ -277,6 +278,7 @@ def technique(part: Part) -> Technique:
     return found
 
 
+@lru_cache(maxsize=1024)
 def technique_of(text: str) -> Technique:
     """The same from a recipe's text with one part, such as `lora:rank=8`."""
     parts = parse(text).parts
