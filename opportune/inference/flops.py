@@ -72,7 +72,7 @@ def _idle_layers(network: Any, count: int) -> list[Any]:
     if not _moves(network) or any(module is not None and _moves(module) for module in before):
         return []
     modules = network.get_decoder().modules()
-    layers = next((list(m) for m in modules if isinstance(m, nn.ModuleList) and len(m) == count), list[Any]())
+    layers: Any = next((m for m in modules if isinstance(m, nn.ModuleList) and len(m) == count), [])
     return list(takewhile(lambda layer: not _moves(layer), layers))
 
 
