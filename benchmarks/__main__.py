@@ -1,4 +1,4 @@
-"""All benchmarks one after the other, then the table (`make bench`; half an hour on 2 cores)."""
+"""The benchmarks that end within a sitting, one after the other, then the table (`make bench`; some hours on 2 cores)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ for name in (
     "retrieval",
     "reasoning",
     "endpoint",
+    "planner",
+    "pretraining",
     "demo",
 ):
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]], check=True)
