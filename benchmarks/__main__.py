@@ -1,4 +1,4 @@
-"""The benchmarks that end within a sitting, one after the other, then the table (`make bench`; some hours on 2 cores)."""
+"""The benchmarks that end in a sitting, one after the other, then the table (`make bench`; some hours on 2 cores)."""
 
 from __future__ import annotations
 
