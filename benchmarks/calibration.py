@@ -10,7 +10,7 @@ import statistics
 from typing import Any
 
 from benchmarks.common import options, save
-from benchmarks.compared import measure, task_of
+from benchmarks.compared import measure, resumable, task_of
 
 TASKS, SHOTS, DRAWS, TEST = ("trec6", "sst2", "dbpedia14"), (4, 8), 5, 300
 KINDS = ("none", "contextual", "batch")
@@ -19,15 +19,16 @@ KINDS = ("none", "contextual", "batch")
 def main() -> None:
     """One run a task: every number of shots, plain and calibrated, under the same draws."""
     given = options(__doc__ or "").parse_args()
-    draws, test = (2, 10) if given.quick else (DRAWS, TEST)
-    rows = []
-    for name in TASKS[:1] if given.quick else TASKS:
-        task = task_of(given.data, name, limit=f"train=1000,dev=10,test={test}")
-        recipes = [f"k-shot:k={k},pick=random,format=plain,calibrate={kind}" for k in SHOTS for kind in KINDS]
-        found = measure(task, recipes, given.model, draws)
-        rows += [{"task": name, "shots": k, **_figures(found, k)} for k in SHOTS]
-    figures = {"work": f"{test} test questions, {draws} random draws of the shots", "quick": given.quick, "rows": rows}
-    save(given.out, "calibration", figures)
+    with resumable("calibration") as runs:
+        draws, test = (2, 10) if given.quick else (DRAWS, TEST)
+        rows = []
+        for name in TASKS[:1] if given.quick else TASKS:
+            task = task_of(given.data, name, limit=f"train=1000,dev=10,test={test}")
+            recipes = [f"k-shot:k={k},pick=random,format=plain,calibrate={kind}" for k in SHOTS for kind in KINDS]
+            found = measure(task, recipes, given.model, runs, draws)
+            rows += [{"task": name, "shots": k, **_figures(found, k)} for k in SHOTS]
+        work = f"{test} test questions, {draws} random draws of the shots"
+        save(given.out, "calibration", {"work": work, "quick": given.quick, "rows": rows})
 
 
 def _figures(found: Any, k: int) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def note(text: str) -> None:
 
 def commit() -> str:
     """The commit of this checkout; "+" where tracked files differ from it, other than the results themselves."""
-    outside = (".", ":!benchmarks/results", ":!docs/benchmarks.md")
+    outside = (".", ":!benchmarks/results", ":!docs/benchmarks.md", ":!docs/strategies")
     head, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no", "--", *outside)
     return (head or "unknown") + ("+" if changed else "")
 

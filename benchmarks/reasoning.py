@@ -9,9 +9,10 @@ capable model. The share of answers that could not be read is reported beside th
 from __future__ import annotations
 
 import random
+import re
 
 from benchmarks.common import note, options, save
-from benchmarks.compared import measure, row_of, task_of
+from benchmarks.compared import measure, resumable, row_of, task_of
 from opportune.api import task_from_records
 from opportune.types import Task
 
@@ -31,25 +32,29 @@ THINGS = ("pens", "apples", "stamps", "coins", "books", "shells")
 def main() -> None:
     """One run a task."""
     given = options(__doc__ or "").parse_args()
-    test = 4 if given.quick else 60
-    limit, rows = f"train=64,dev=10,test={test}", []
-    tasks = {
-        "last_letters": lambda: task_of(given.data, "last_letters", limit=limit, metric="exact-match"),
-        "coin_flip": lambda: task_of(given.data, "coin_flip", limit=limit),
-        "one_step_arithmetic": lambda: one_step(test),
-    }
-    for name, make in tasks.items():
-        least = LEAST.get(name, "least-to-most:max_tokens=64")
-        found = measure(make(), [*DIRECT, *REASONED, least], given.model)
-        rows += [{"task": name, **row_of(row)} for row in found.rows]
-        note(f"{name}: " + ", ".join(f"{row.recipe} {row.score and row.score.value:.2f}" for row in found.rows))
-    save(given.out, "reasoning", {"work": f"{test} test questions a task", "quick": given.quick, "rows": rows})
+    with resumable("reasoning") as runs:
+        test, dev = (2, 2) if given.quick else (60, 10)
+        limit, rows = f"train=64,dev={dev},test={test}", []
+        tasks = {
+            "last_letters": lambda: task_of(given.data, "last_letters", limit=limit, metric="exact-match"),
+            "coin_flip": lambda: task_of(given.data, "coin_flip", limit=limit),
+            "one_step_arithmetic": lambda: one_step(dev, test),
+        }
+        for name, make in tasks.items():
+            least = LEAST.get(name, "least-to-most:max_tokens=64")
+            recipes = [*DIRECT, *REASONED, least]
+            if given.quick:
+                recipes = [re.sub(r"max_tokens=\d+", "max_tokens=8", recipe) for recipe in recipes]
+            found = measure(make(), recipes, given.model, runs)
+            rows += [{"task": name, **row_of(row)} for row in found.rows]
+            note(f"{name}: " + ", ".join(f"{r.recipe} {r.score.value if r.score else r.status}" for r in found.rows))
+        save(given.out, "reasoning", {"work": f"{test} test questions a task", "quick": given.quick, "rows": rows})
 
 
-def one_step(test: int) -> Task:
+def one_step(dev: int, test: int) -> Task:
     """Word problems of one addition or subtraction, with worked solutions, made by a seeded script."""
     chance, rows = random.Random(0), []
-    for number in range(64 + 10 + test):
+    for number in range(64 + dev + test):
         who, what, first, second = (
             chance.choice(NAMES),
             chance.choice(THINGS),
@@ -65,7 +70,7 @@ def one_step(test: int) -> Task:
                 "input": f"{who} has {first} {what} and {told}. How many {what} does {who} have now?",
                 "target": str(total),
                 "rationale": f"{who} starts with {first} and {told}: {first} {sign} {second} = {total}.",
-                "split": "train" if number < 64 else "dev" if number < 74 else "test",
+                "split": "train" if number < 64 else "dev" if number < 64 + dev else "test",
             }
         )
     by_split = {split: [row for row in rows if row["split"] == split] for split in ("train", "dev", "test")}

@@ -1,4 +1,4 @@
-"""The table of results in docs/benchmarks.md, made from the JSON files beside this one.
+"""The tables of results in docs/benchmarks.md and docs/strategies/, made from the JSON files beside this one.
 
 python -m benchmarks.table [--check]
 """
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import strategy_pages
 from benchmarks.common import RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -18,13 +19,19 @@ Record = dict[str, Any]
 
 
 def main() -> None:
-    """Write the table into the page; with --check, exit 1 where it differs instead."""
-    page = PAGE.read_text()
-    head, rest = page.split(BEGIN)
-    made = f"{head}{BEGIN}\n\n{tables(_records(RESULTS))}\n{END}{rest.split(END)[1]}"
-    if "--check" in sys.argv[1:]:
-        sys.exit(made != page and f"{PAGE} is out of date: run `python -m benchmarks.table`")
-    PAGE.write_text(made)
+    """Write the tables into the pages; with --check, exit 1 where one differs instead."""
+    for path, made in pages(_records(RESULTS)).items():
+        if "--check" not in sys.argv[1:]:
+            path.write_text(made)
+        elif made != path.read_text():
+            sys.exit(f"{path} is out of date: run `python -m benchmarks.table`")
+
+
+def pages(records: list[Record]) -> dict[Path, str]:
+    """Every page with results in it, as it should read."""
+    head, rest = PAGE.read_text().split(BEGIN)
+    made = f"{head}{BEGIN}\n\n{tables(records)}\n{END}{rest.split(END)[1]}"
+    return {PAGE: made} | strategy_pages.pages(records)
 
 
 def tables(records: list[Record]) -> str:
@@ -33,7 +40,17 @@ def tables(records: list[Record]) -> str:
     for record in records:
         if not record["quick"]:
             by_kind.setdefault(record["name"].split("-")[0], []).append(record)
-    makers = {"scoring": _scoring, "training": _training, "quality": _quality, "endpoint": _endpoint, "demo": _demo}
+    makers = {
+        "scoring": _scoring,
+        "generation": _generation,
+        "training": _training,
+        "quality": _quality,
+        "calibration": _calibration,
+        "retrieval": _retrieval,
+        "reasoning": _reasoning,
+        "endpoint": _endpoint,
+        "demo": _demo,
+    }
     parts = [make(by_kind[kind]) for kind, make in makers.items() if kind in by_kind]
     return "\n".join(parts) or "No results yet.\n"
 
@@ -67,6 +84,71 @@ def _scoring(records: list[Record]) -> str:
         "largest difference of log-probabilities",
     ]
     return _table("Scoring", names, rows, records)
+
+
+def _generation(records: list[Record]) -> str:
+    rows = [
+        [
+            r["work"],
+            _speed(r["opportune"]),
+            *(cell for peer in _WRITERS for cell in (_speed(r[peer]), f"**{r['ratio'][peer]:.1f}**")),
+            ", ".join(f"{r['ratio_to_reach'][peer]:g}" for peer in _WRITERS),
+            f"{r['identical_answers']['same_as_transformers']} of {r['identical_answers']['of']}",
+        ]
+        for r in records
+    ]
+    peers = [cell for peer in _WRITERS for cell in (f"{peer}, new tokens/s", "ratio")]
+    names = ["work", "Opportune, new tokens/s", *peers, "to reach", "same answers as transformers"]
+    many = records[0]["self_consistency"]
+    times = [f"{many[name]:g} times" for name in ("seconds_ratio", "new_tokens_ratio", "prompt_tokens_computed_ratio")]
+    note = (
+        f"{many['samples']} samples of each of {many['questions']} prompts, against one: {times[0]} the seconds, "
+        f"{times[1]} the new tokens, {times[2]} the prompt's.\n"
+    )
+    return f"{_table('Generation', names, rows, records)}\n{note}"
+
+
+_WRITERS = ("transformers", "llama.cpp")
+
+
+def _calibration(records: list[Record]) -> str:
+    kinds = ("none", "contextual", "batch")
+    rows = [
+        [row["task"], str(row["shots"]), *(cell for kind in kinds for cell in _drawn(row[kind]))]
+        for row in records[0]["rows"]
+    ]
+    words = {"none": "plain", "contextual": "contextual", "batch": "batch"}
+    names = ["task", "shots", *(cell for kind in kinds for cell in (f"{words[kind]}: mean ± sd", "worst"))]
+    return _table(f"Calibration ({records[0]['work']})", names, rows, records)
+
+
+def _drawn(spread: Record) -> tuple[str, str]:
+    return f"{spread['mean']:.3f} ± {spread['sd']:.3f}", f"{spread['worst']:.3f}"
+
+
+def _retrieval(records: list[Record]) -> str:
+    return _table(f"Retrieval ({records[0]['work']})", _ASKED, list(map(_asked, records[0]["rows"])), records)
+
+
+def _reasoning(records: list[Record]) -> str:
+    rows = [[row["task"], *_asked(row)] for row in records[0]["rows"]]
+    return _table(f"Reasoning on a small model ({records[0]['work']})", ["task", *_ASKED], rows, records)
+
+
+_ASKED = ["recipe", "score", "95 % interval", "unparsed", "calls a question", "seconds for 1,000"]
+
+
+def _asked(row: Record) -> list[str]:
+    """A row of a comparison."""
+    scored = row["score"] is not None
+    return [
+        f"`{row['recipe']}`",
+        f"{row['score']:.3f}" if scored else row["status"],
+        f"{row['low']:.3f} to {row['high']:.3f}" if scored else "–",
+        f"{row['unparsed']} of {row['n'] * max(len(row['scores_by_seed']), 1)}",
+        "–" if row["calls_per_question"] is None else f"{row['calls_per_question']:g}",
+        "–" if row["seconds_per_1000"] is None else f"{row['seconds_per_1000']:g}",
+    ]
 
 
 def _training(records: list[Record]) -> str:

@@ -29,6 +29,8 @@ _PLACES = {
     "Task": "types",
     "ask": "api",
     "compare": "api",
+    "curve": "api",
+    "export": "api",
     "load_task": "api",
     "show": "api",
 }

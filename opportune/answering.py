@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +15,104 @@ from opportune.journal import StoreJournal
 from opportune.models.endpoint import Endpoint, Remote, is_remote
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
+from opportune.models.response_cache import ResponseCache
 from opportune.options import build
-from opportune.records import ArmRecord, RunConfig
+from opportune.records import ArmRecord, ModelConfig, RunConfig
 from opportune.spec import ModelRef, Recipe, parse
 from opportune.store import Store
-from opportune.types import Answer, Example, Flow, Question, Strategy, TaskView
+from opportune.types import Answer, Example, Flow, Method, Model, Question, Split, Strategy, TaskView
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArm:
+    """One arm of a stored run, with what it takes to have it answer again."""
+
+    store: Store
+    record: ArmRecord
+    config: RunConfig
+    view: TaskView
+    strategy: Strategy
+
+    @classmethod
+    def find(cls, store: Store, run: str, recipe: str) -> StoredArm:
+        """The arm of a finished recipe, its first seed. Raises RecipeError where the run has not finished it."""
+        stored = store.run(run)
+        record = _find(store.arms(stored.id), recipe, stored.id)
+        part = parse(record.facts.chosen or record.resolved["recipe"]).parts[-1]
+        view = _view(store, stored.id, stored.config)
+        return cls(store, record, stored.config, view, build(part, strategies.TABLE[part.name]))
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with every default filled in."""
+        return parse(self.record.resolved["recipe"])
+
+    @property
+    def artefact(self) -> Path | None:
+        """Where the trained weights are. Raises RecipeError where they no longer are."""
+        if self.record.facts.artefact is None:
+            return None
+        path = Path(self.record.facts.artefact)
+        if not path.exists():
+            raise RecipeError(f"the trained weights of {self.record.recipe!r} are gone from {path}; run it again")
+        return path
+
+    @property
+    def methods(self) -> list[Method]:
+        """The methods that trained it, first to last."""
+        return [build(part, methods.TABLE[part.name]) for part in self.recipe.parts[:-1]]
+
+    def known(self) -> ModelConfig:
+        """The local model that the run measured."""
+        return next(model for model in self.config["models"] if model["name"] == self.record.model)
+
+    def base(self, device: str, dtype: str) -> Local:
+        """The model before training. Raises RecipeError where it is another one than the run measured."""
+        known, ref = self.known(), self.recipe.model
+        pool = ModelPool(trust=bool(self.config.get("options", {}).get("trust_remote_code")))
+        packed = {name: value for name, value in (ref.options if ref else {}).items() if name == "quantise"}
+        model = pool.base(ModelRef(known["path"], {"device": device, "dtype": dtype, **packed}))
+        if model.info.digest != known["digest"]:
+            raise RecipeError(f"the model in {known['path']} is no longer the one that run {self.record.run} measured")
+        return model
+
+    def model(self, cache: ResponseCache | None = None) -> Local | Endpoint | None:
+        """The model as the run asked it on test; None where none is asked. `cache` keeps a server's answers."""
+        ref = self.recipe.model
+        if ref is None:
+            return None
+        if is_remote(ref):
+            return _endpoint(self.record, ref, self.config, cache)
+        known, artefact = self.known(), self.artefact
+        model = self.base(known["device"], known["dtype"])
+        return model if artefact is None else load_artefact(artefact, self.methods, model)
+
+    def prepared(self, model: Model | None) -> Any:
+        """What the strategy prepared in the run; `model` is asked only for what the run has not kept."""
+        stage = "prepare-trained" if self.record.facts.artefact else "prepare"
+        return evaluate.prepare(self.strategy, self.view, self.record.seed, model, self.journal(stage, model))
+
+    def journal(self, stage: str, model: Model | None) -> Journal:
+        """The run's calls of a stage."""
+        artefact = self.record.facts.artefact
+        if model is None and artefact is None:
+            return NoJournal()
+        key = Path(artefact).name if artefact else model.info.digest if model else ""
+        return StoreJournal(self.store, self.record.run, self.record.hash, self.record.seed, stage, key)
+
+    def examples(self, split: Split) -> tuple[Example, ...]:
+        """The task's examples."""
+        return _examples(self.store, self.record.run, split)
 
 
 class Answerer:
     """One arm of a stored run, ready to answer. Raises RecipeError for a recipe that the run has not finished."""
 
-    def __init__(self, store: Store, run: str, recipe: str) -> None:
-        record = store.run(run)
-        arm = _find(store.arms(record.id), recipe, record.id)
-        resolved = parse(arm.resolved["recipe"])
-        part = parse(arm.facts.chosen).parts[-1] if arm.facts.chosen else resolved.parts[-1]
-        self._strategy: Strategy = build(part, strategies.TABLE[part.name])
-        self.view = _view(store, record.id, record.config)
-        self.model = _model(arm, resolved, record.config)
-        self._prepared = self._prepare(store, arm)
-
-    def _prepare(self, store: Store, arm: ArmRecord) -> Any:
-        stage = "prepare-trained" if arm.facts.artefact else "prepare"
-        journal: Journal = NoJournal()
-        if self.model is not None:
-            key = Path(arm.facts.artefact).name if arm.facts.artefact else self.model.info.digest
-            journal = StoreJournal(store, arm.run, arm.hash, arm.seed, stage, key)
-        return evaluate.prepare(self._strategy, self.view, arm.seed, self.model, journal)
+    def __init__(self, store: Store, run: str, recipe: str, *, cache: ResponseCache | None = None) -> None:
+        arm = StoredArm.find(store, run, recipe)
+        self._strategy, self.view = arm.strategy, arm.view
+        self.model = arm.model(cache)
+        self._prepared = arm.prepared(self.model)
 
     def flow(self, text: str) -> Flow[Answer]:
         """The conversation about one input, not begun."""
@@ -67,37 +139,22 @@ def _find(arms: list[ArmRecord], recipe: str, run: str) -> ArmRecord:
 
 def _view(store: Store, run: str, config: RunConfig) -> TaskView:
     task = config["task"]
-    train = tuple(
-        Example(record.example, record.input, record.target, record.choices, record.rationale, record.group)
-        for record in store.examples(run, "train")
-    )
     labels = tuple(task["labels"]) if task["labels"] else None
-    return TaskView(task["name"], task["instruction"], task["kind"], labels, train)
+    return TaskView(task["name"], task["instruction"], task["kind"], labels, _examples(store, run, "train"))
 
 
-def _model(arm: ArmRecord, resolved: Recipe, config: RunConfig) -> Local | Endpoint | None:
-    if resolved.model is None:
-        return None
-    if is_remote(resolved.model):
-        return _endpoint(arm, resolved.model, config)
-    known = next(model for model in config["models"] if model["name"] == arm.model)
-    pool = ModelPool(trust=bool(config.get("options", {}).get("trust_remote_code")))
-    model = pool.base(ModelRef(known["path"], {"device": known["device"], "dtype": known["dtype"]}))
-    if model.info.digest != known["digest"]:
-        raise RecipeError(f"the model in {known['path']} is no longer the one that run {arm.run} measured")
-    if arm.facts.artefact is None:
-        return model
-    if not Path(arm.facts.artefact).exists():
-        raise RecipeError(f"the trained weights of {arm.recipe!r} are gone from {arm.facts.artefact}; run it again")
-    built = [build(part, methods.TABLE[part.name]) for part in resolved.parts[:-1]]
-    return load_artefact(Path(arm.facts.artefact), built, model)
+def _examples(store: Store, run: str, split: Split) -> tuple[Example, ...]:
+    return tuple(
+        Example(record.example, record.input, record.target, record.choices, record.rationale, record.group)
+        for record in store.examples(run, split)
+    )
 
 
-def _endpoint(arm: ArmRecord, ref: ModelRef, config: RunConfig) -> Endpoint:
+def _endpoint(arm: ArmRecord, ref: ModelRef, config: RunConfig, cache: ResponseCache | None) -> Endpoint:
     """The server that the run asked: where the recipe does not name it, `--base-url` or the environment did."""
     for known in config["models"]:
         if known["name"] == arm.model:
-            found = Endpoint.of(ref, Remote(base_url=known["path"]))
+            found = Endpoint.of(ref, Remote(base_url=known["path"], cache=cache))
             if found.info.digest == known["digest"]:
                 return found
     raise RecipeError(f"run {arm.run} does not say which server answered as {arm.model}")

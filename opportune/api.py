@@ -16,16 +16,23 @@ from pathlib import Path
 from opportune.answering import Answerer
 from opportune.arm import Stage
 from opportune.comparison import of_run
+from opportune.curves import DRAWS, SIZES, CurveWatcher
+from opportune.curves import curve as measure_curve
+from opportune.errors import UsageError
+from opportune.exporting import Exported, export_adapter, export_merged
+from opportune.labels import Curves
+from opportune.models.response_cache import ResponseCache
 from opportune.records import ArmRecord, RunRecord
 from opportune.report.page import fragment, write_report
 from opportune.rows import Comparison
-from opportune.run import DEFAULT_MODEL, Settings, Watcher, run
+from opportune.run import Watcher, run
 from opportune.schema import to_json
+from opportune.settings import DEFAULT_MODEL, Settings
 from opportune.store import Store
 from opportune.tasks.load import load_task, task_from_records
-from opportune.types import Answer, Task
+from opportune.types import Answer, Progress, Task
 
-__all__ = ["ask", "compare", "load_task", "report", "show", "task_from_records"]
+__all__ = ["ask", "compare", "curve", "export", "load_task", "report", "show", "task_from_records"]
 
 RUNS = "opportune-runs"
 
@@ -48,6 +55,9 @@ def compare(
     max_dollars: float | None = None,
     max_tokens: int | None = None,
     prices: Path | str | None = None,
+    general: Path | str | None = None,
+    cache: bool = True,
+    budget: float | None = None,
     runs: Path | str = RUNS,
     watcher: Watcher | None = None,
     source: str = "",
@@ -56,7 +66,9 @@ def compare(
 
     The same call after an interruption goes on where it stopped. Raises UsageError for bad input before anything is
     measured; an arm that fails later is a row with its reason, never a score. `max_dollars` and `max_tokens` cap what
-    models behind a server (`openai:NAME`, at `base_url`) may spend; see docs/endpoints.md.
+    models behind a server (`openai:NAME`, at `base_url`) may spend; see docs/endpoints.md. Without `cache` their
+    earlier answers are neither used nor kept. `general` is the text on which forgetting is measured (a file or folder),
+    instead of the one of the package. `budget` is in seconds: arms predicted to pass it do not run.
     """
     settings = Settings(
         recipes=tuple(recipes),
@@ -71,6 +83,9 @@ def compare(
         max_dollars=max_dollars,
         max_tokens=max_tokens,
         prices=None if prices is None else Path(prices),
+        general=None if general is None else str(general),
+        cache=cache,
+        budget=budget,
         runs=Path(runs),
     )
     with Store.open(settings.runs) as store:
@@ -80,6 +95,37 @@ def compare(
         comparison = of_run(store, record.id)
         store.finish_run(record.id, to_json(comparison))
         return comparison
+
+
+def curve(
+    task: Task | None = None,
+    *,
+    recipes: Sequence[str],
+    sizes: Sequence[int] = SIZES,
+    draws: int = DRAWS,
+    models: Sequence[str] = (),
+    device: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+    runs: Path | str = RUNS,
+    watcher: CurveWatcher | None = None,
+    source: str = "",
+) -> Curves:
+    """Measure recipes with more and more labelled examples; None is the bundled task.
+
+    Each size is measured on `draws` nested, stratified draws of train, with the same dev and test. The same call after
+    an interruption goes on where it stopped; sizes, draws and recipes can be added. Raises UsageError for bad input.
+    """
+    settings = Settings(
+        recipes=tuple(recipes),
+        models=tuple(models) or (DEFAULT_MODEL,),
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        runs=Path(runs),
+    )
+    with Store.open(settings.runs) as store:
+        return measure_curve(task or load_task(None), settings, sizes, draws, store, watcher or _Unwatched(), source)
 
 
 def show(name: str | None = None, *, runs: Path | str = RUNS) -> Comparison:
@@ -95,10 +141,31 @@ def report(name: str | None = None, *, runs: Path | str = RUNS) -> Path:
         return write_report(store, found, _page(store, found))
 
 
-def ask(run_name: str, recipe: str, text: str, *, runs: Path | str = RUNS) -> Answer:
-    """Answer a new input with a finished run's recipe, its trained weights included. "latest" names the latest run."""
+def ask(run_name: str, recipe: str, text: str, *, cache: bool = True, runs: Path | str = RUNS) -> Answer:
+    """Answer a new input with a finished run's recipe, its trained weights included. "latest" names the latest run.
+
+    What a server has answered before comes from the response cache, unless `cache` is False.
+    """
     with Store.open(runs, create=False) as store:
-        return Answerer(store, run_name, recipe)(text)
+        return Answerer(store, run_name, recipe, cache=ResponseCache() if cache else None)(text)
+
+
+def export(
+    run_name: str,
+    recipe: str,
+    *,
+    merged: Path | str | None = None,
+    adapter: Path | str | None = None,
+    runs: Path | str = RUNS,
+    progress: Progress = lambda stage, done, total: None,
+) -> list[Exported]:
+    """Write a finished run's trained recipe as folders that other software loads: `merged` into the model, or as an
+    `adapter` in peft's format. Each re-answers the test split first; raises ParityError where it answers otherwise."""
+    if merged is None and adapter is None:
+        raise UsageError("nothing to export: name a folder with --merged, --adapter or both")
+    with Store.open(runs, create=False) as store:
+        asked = [(export_merged, merged), (export_adapter, adapter)]
+        return [write(store, run_name, recipe, Path(to), progress) for write, to in asked if to is not None]
 
 
 def _page(store: Store, run_id: str) -> Path:
@@ -118,4 +185,10 @@ class _Unwatched:
         return None
 
     def end(self, arm: ArmRecord) -> None:
+        return None
+
+    def plan(self, seconds: Sequence[float]) -> None:
+        return None
+
+    def cell(self, place: int, name: str) -> None:
         return None

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from opportune import aside, evaluate
-from opportune.artefacts import School, Trained, train_arm
+from opportune import aside, evaluate, scoring
+from opportune.artefacts import Trained, train_arm
 from opportune.aside import Backend, Settled
+from opportune.corpus.general import General
 from opportune.cost import Amount, Cost, Meter
+from opportune.course import School
 from opportune.evaluate import Call, Journal, NoJournal
-from opportune.journal import StoreJournal, amount_of
+from opportune.journal import StoreJournal, amount_of, cached_amount
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm, model_ref
 from opportune.records import REMOTE, ArmRecord, Facts, OutcomeRecord
@@ -39,6 +40,7 @@ class ArmRunner:
     pool: ModelPool
     task: Task
     metric: Metric
+    general: General  # text on which forgetting is measured
     tell: Tell
 
     def run(self, arm: Arm, item: ArmRecord) -> ArmRecord:
@@ -53,7 +55,7 @@ class ArmRunner:
             settled, preparing = self._prepare(arm.strategy, item, "prepare", model, key)
         trained: Trained | None = None
         if arm.methods:
-            school = School(arm, item, self.task, settled.prepared, self.metric, self._teller(item))
+            school = School(arm, item, self.task, settled.prepared, self.metric, self.general, self._teller(item))
             trained = train_arm(school, self.pool, self.store)
             model, key = trained.model, trained.key
             # What was calibrated on the model before its training must be calibrated anew.
@@ -77,17 +79,15 @@ class ArmRunner:
             asking, outcomes = self._ask(settled, item, "dev", f"dev-{place}", model, key)
             self._grade(item, {"dev": outcomes})
             used += preparing + asking
-            found.append((self._figure(item, outcomes), replace(settled, chosen=str(part))))
+            found.append((self._dev_score(item), replace(settled, chosen=str(part))))
         best = max(found, key=lambda one: one[0])[1]
         return replace(best, searched={str(settled.chosen): score for score, settled in found}), used
 
-    def _figure(self, item: ArmRecord, outcomes: Sequence[Outcome]) -> float:
-        """The metric on dev; a failed call counts as wrong."""
-        stored = {o.example: o.score for o in self.store.outcomes(item.run, item.hash, "dev") if o.seed == item.seed}
-        if not self.metric.additive:
-            answers = [outcome.answer.text if outcome.answer else None for outcome in outcomes]
-            return self.metric.figure(answers, [outcome.example for outcome in outcomes])
-        return math.fsum(stored[outcome.example.id] or 0.0 for outcome in outcomes) / max(len(outcomes), 1)
+    def _dev_score(self, item: ArmRecord) -> float:
+        """The metric on dev, as the comparison will read it; a failed call counts as wrong."""
+        asked = [outcome for outcome in self.store.outcomes(item.run, item.hash, "dev") if outcome.seed == item.seed]
+        sample = scoring.sample(self.metric, asked, self.task.dev)
+        return (scoring.figure(scoring.filled(sample, right=False)) if sample else None) or 0.0
 
     def _prepare(
         self, strategy: Strategy, item: ArmRecord, stage: str, model: Backend | None, key: str
@@ -146,12 +146,15 @@ class ArmRunner:
 
     def _facts(self, item: ArmRecord, settled: Settled, outcomes: Sequence[Outcome], model: Backend | None) -> Facts:
         completions = [completion for outcome in outcomes for completion in outcome.completions]
-        copied = [call for call in self.store.calls(item.run, item.hash, item.seed) if call.shared]
+        whole = self.store.calls(item.run, item.hash, item.seed)
+        calls = [call for call in whole if not call.stage.startswith("grading")]
+        copied, cached = [call for call in calls if call.shared], cached_amount(calls)
         view = self.task.view()
         return Facts(
             questions=len(outcomes),
             latency=aside.latency(settled, view, self.task.dev, outcomes, model, self.metric),
-            saved=amount_of(copied) if copied else None,
+            saved=model.priced(amount_of(copied)) if copied and model else None,
+            cached=model.priced(cached) if cached and model else None,
             dtype=model.info.dtype if model else None,
             shots_dropped=sum(completion.shots_dropped for completion in completions),
             tokens_cut=sum(completion.tokens_cut for completion in completions),
@@ -160,6 +163,7 @@ class ArmRunner:
             notes=tuple(getattr(settled.prepared, "notes", ())),
             content_free=aside.content_free(settled, view, outcomes, model),
             agreement=aside.agreement(outcomes),
+            revised=aside.revised(outcomes, self.metric),
         )
 
     def _journal(self, item: ArmRecord, stage: str, model: Backend | None, key: str) -> Journal:

@@ -14,7 +14,7 @@ from opportune.cost import Amount
 from opportune.evaluate import NoJournal
 from opportune.records import REMOTE, Latency
 from opportune.strategies.choosing import CONTENT_FREE
-from opportune.types import Answer, Example, Metric, Model, Outcome, Question, Strategy, TaskView
+from opportune.types import Answer, Example, Graded, Metric, Model, Outcome, Question, Strategy, TaskView
 
 QUESTIONS = 6  # asked one by one for the latency
 
@@ -98,6 +98,18 @@ def agreement(outcomes: Sequence[Outcome]) -> float | None:
     shares = [
         max(outcome.answer.scores.values())
         for outcome in outcomes
-        if outcome.answer and outcome.answer.scores and all(score > 0 for score in outcome.answer.scores.values())
+        if outcome.answer and outcome.answer.scores and any(prompt.samples > 1 for prompt in outcome.prompts)
     ]
     return sum(shares) / len(shares) if shares else None
+
+
+def revised(outcomes: Sequence[Outcome], metric: Metric) -> dict[str, float] | None:
+    """The shares of the reconsidered answers that differ from their drafts, that became better by it, and worse; None
+    where nothing is reconsidered, or drafts would have to be graded by a model."""
+    drafts = [(o, o.answer.draft) for o in outcomes if o.answer is not None and o.answer.draft is not None]
+    if not drafts or isinstance(metric, Graded):
+        return None
+    changed = [(o, draft) for o, draft in drafts if o.answer is not None and o.answer.text != draft]
+    gains = [(o.score or 0.0) - metric.score(d, o.example) for o, d in changed]
+    counts = {"changed": len(changed), "mended": sum(g > 0 for g in gains), "spoilt": sum(g < 0 for g in gains)}
+    return {name: count / len(drafts) for name, count in counts.items()}

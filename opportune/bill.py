@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opportune.cost import Amount
-from opportune.records import Trial
+from opportune.records import Gap, ReadText, Trial, read_text
 from opportune.training.loop import Evaluation, Step
 from opportune.training.rates import Choice
 from opportune.training.rates import Trial as Tried
@@ -25,6 +25,8 @@ class Bill:
     trials: tuple[Trial, ...]
     trainable: int
     points: tuple[tuple[str, int, dict[str, float | None]], ...]  # (trial, step, values) of the learning curves
+    gap: Gap | None = None
+    read: ReadText | None = None  # where it read raw text
     lessons_cut: int = 0  # lessons that lost something to the length limit
     layout: str | None = None  # how steps were cut up, where the memory demanded it
 
@@ -85,4 +87,6 @@ def read_bill(value: dict[str, Any]) -> Bill:
     """A bill from its JSON."""
     amounts = {name: Amount(**value[name]) for name in ("tuning", "training")}
     trials = tuple(Trial(**trial) for trial in value["trials"])
-    return Bill(**value | amounts | {"trials": trials, "points": tuple(map(tuple, value["points"]))})
+    gap, read = value.get("gap"), value.get("read")
+    known = {"gap": gap and Gap(**gap), "read": read and read_text(read)}
+    return Bill(**value | amounts | known | {"trials": trials, "points": tuple(map(tuple, value["points"]))})

@@ -16,8 +16,18 @@ import numpy as np
 from opportune import metrics, scoring
 from opportune.cost import Amount
 from opportune.metrics import short_name
+from opportune.reasoned import Candidate, explained
 from opportune.recommend import mark_frontier, price, price_unit, recommend
-from opportune.records import REMOTE, ArmRecord, ArmStatus, ExampleRecord, Latency, OutcomeRecord, RunRecord
+from opportune.records import (
+    REMOTE,
+    ArmRecord,
+    ArmStatus,
+    ExampleRecord,
+    Latency,
+    ModelConfig,
+    OutcomeRecord,
+    RunRecord,
+)
 from opportune.rows import (
     Class,
     Comparison,
@@ -95,7 +105,7 @@ def build(
     rows = [_row(arm, config["task"]["labels"]) for arm in arms]
     unit = price_unit(rows)
     place = _reference(arms, rows, unit)
-    rows = mark_frontier(_versus(arms, rows, place), unit)
+    rows = _explained(arms, mark_frontier(_versus(arms, rows, place), unit), config["models"])
     reference = None if place is None else rows[place]
     advice = recommend(rows, reference, config["tolerance"], unit, short_name(config["task"]["metric"]))
     return Comparison(
@@ -114,6 +124,14 @@ def build(
         recommendation_text=advice.text,
         more_examples=advice.more_examples,
     )
+
+
+def _explained(arms: Sequence[_Arm], rows: Sequence[Row], models: Sequence[ModelConfig]) -> list[Row]:
+    """The rows, those whose reasoning did not help with the reason."""
+    pairs = zip(arms, rows, strict=True)
+    candidates = [Candidate(row, arm.test, tuple(record.facts for record in arm.records)) for arm, row in pairs]
+    reasons = explained(candidates, models)
+    return [replace(row, why=reasons.get(row.hash)) for row in rows]
 
 
 def _priced(record: ArmRecord, price: float | None) -> ArmRecord:
@@ -159,6 +177,7 @@ def _row(arm: _Arm, labels: Sequence[str] | None) -> Row:
     questions = first.facts.questions or (len(arm.test.examples) if arm.test else 0)
     per_1000 = 1000 / questions if questions else 0.0
     saved = [record.facts.saved for record in arm.records if record.facts.saved]
+    cached = [record.facts.cached for record in arm.records if record.facts.cached]
     return Row(
         recipe=first.recipe,
         hash=first.hash,
@@ -177,6 +196,7 @@ def _row(arm: _Arm, labels: Sequence[str] | None) -> Row:
         asking_per_1000=scaled(measured.asking, per_1000) if questions else Amount(),
         latency=_latency(arm),
         saved=mean_amount(saved) if saved else None,
+        cached=mean_amount(cached) if cached else None,
         shots_dropped=sum(record.facts.shots_dropped for record in arm.records),
         tokens_cut=sum(record.facts.tokens_cut for record in arm.records),
         lessons_cut=max(record.facts.lessons_cut for record in arm.records),

@@ -6,8 +6,9 @@
     │   ├── RecipeError                 a recipe string, an option, a value out of range
     │   └── ModelError                  a model that cannot be found, loaded or used as asked
     ├── StoreError (RuntimeError)       the run's folder or database: busy, full, of a newer version
-    └── TrainingError (RuntimeError)    a training that cannot go on: nothing to learn from, no memory
-        └── DivergedError               its learning rate is too high
+    ├── TrainingError (RuntimeError)    a training that cannot go on: nothing to learn from, no memory
+    │   └── DivergedError               its learning rate is too high
+    └── ParityError (RuntimeError)      an exported model that does not answer as the trained one did
 
 The message says what was received, what is allowed, and where.
 """
@@ -43,3 +44,7 @@ class TrainingError(OpportuneError, RuntimeError):
 
 class DivergedError(TrainingError):
     """A training whose learning rate is too high for it."""
+
+
+class ParityError(OpportuneError, RuntimeError):
+    """An exported model that does not answer as the trained one did."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from opportune import evaluate
+from opportune.corpus.material import material_of
 from opportune.cost import Amount, Cost
 from opportune.evaluate import NoJournal
 from opportune.inference.flops import Shape, backward_flops, forward_flops, shape_of
@@ -20,6 +22,7 @@ from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item
 from opportune.models.endpoint import Endpoint
 from opportune.models.local import Local
+from opportune.reading import Reads
 from opportune.recipe import Arm
 from opportune.training.loop import Settings, total_steps
 from opportune.training.rates import overhead
@@ -110,13 +113,21 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
         return _asking(counted, len(sample), len(examples), shape)
 
     tuning, training = preparing + asked(task.dev), Amount()
-    for method in arm.methods:
-        taught = [lesson for e in task.train[:SAMPLE] for lesson in arm.strategy.teach(e, view, prepared)]
-        lessons = [model.tokenise_lesson(lesson)[0] for lesson in taught]
-        course = _course(model, method, lessons, len(task.train) * len(taught) // min(SAMPLE, len(task.train)))
+    for method, attached in zip(arm.methods, _attached(model.network.config, arm.methods), strict=True):
+        if isinstance(method, Reads):
+            material = material_of(method.reading, model.tokenizer, model.context)
+            lessons = [lesson.ids for lesson in material.lessons[:SAMPLE]]
+            number, targets = len(material.lessons), method.reading.block
+        else:
+            taught = [lesson for e in task.train[:SAMPLE] for lesson in arm.strategy.teach(e, view, prepared)]
+            lessons = [tuple(model.tokenise_lesson(lesson)[0]) for lesson in taught]
+            number, targets = len(task.train) * len(taught) // min(SAMPLE, len(task.train)), 3
+        course = _course(method, attached, lessons, number, targets)
+        trying = overhead(1 if method.rate else len(method.grid))
+        if method.budget is not None and course.tokens_in:
+            course = _whole(course, min(1.0, method.budget / (1 + trying) / course.tokens_in))
         training += course
-        if method.rate is None:
-            tuning += course.scaled(overhead(len(method.grid)))
+        tuning += course.scaled(trying)
     amounts = (Amount(), tuning, training, asked(task.test))
     return Cost(*(_timed(amount, per_second) for amount in amounts))
 
@@ -140,26 +151,41 @@ def _asking(counted: _Blank, sample: int, questions: int, shape: Shape) -> Amoun
     )
 
 
-def _course(model: Local, method: Method, lessons: Sequence[Sequence[int]], number: int) -> Amount:
-    """All steps at one learning rate; the beginning that lessons share is computed once a step."""
+def _course(method: Method, attached: _Attached, lessons: Sequence[Sequence[int]], number: int, targets: int) -> Amount:
+    """All steps at one learning rate; the beginning that lessons share is computed once a step, the head on so many
+    targets of each."""
     settings = Settings(rate=0.0, epochs=method.epochs, batch=method.batch)
-    steps, shape = total_steps(number, settings), _shape_under(model.network.config, method)
-    depth = shared_length([list(lesson) for lesson in lessons]) if len(lessons) > 1 else 0
-    mean = sum(map(len, lessons)) / len(lessons)
+    steps, shape = total_steps(number, settings), attached.shape
+    depth = attached.tokens + (shared_length([list(lesson) for lesson in lessons]) if len(lessons) > 1 else 0)
+    mean = attached.tokens + sum(map(len, lessons)) / len(lessons)
     tokens = round(settings.epochs * number * (mean - depth) + steps * depth)
-    work = (shape, tokens, tokens * (depth + TILE), round(settings.epochs * number * 3))
+    work = (shape, tokens, tokens * (depth + TILE), settings.epochs * number * targets)
     return Amount(
         tokens_in=round(settings.epochs * number * mean), flops=float(forward_flops(*work) + backward_flops(*work))
     )
 
 
-def _shape_under(config: Any, method: Method) -> Shape:
-    """What moves and what stays, read off the method attached to a network without storage."""
+@dataclass(frozen=True, slots=True)
+class _Attached:
+    """What moves and what stays under a method of a chain, and how many virtual tokens begin every prompt."""
+
+    shape: Shape
+    tokens: int
+
+
+def _attached(config: Any, methods: Sequence[Method]) -> list[_Attached]:
+    """Read off the methods attached, one after the other, to a network without storage. Raises RecipeError for a chain
+    or an option that this architecture cannot follow, before anything is trained."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    found: list[_Attached] = []
     with torch.device("meta"):
-        return shape_of(method.attach(AutoModelForCausalLM.from_config(config), 0))
+        network = AutoModelForCausalLM.from_config(deepcopy(config))
+        for method in methods:
+            network = method.attach(network, 0)
+            found.append(_Attached(shape_of(network), getattr(network, "virtual_tokens", 0)))
+    return found
 
 
 def _timed(amount: Amount, per_second: float) -> Amount:
@@ -168,9 +194,9 @@ def _timed(amount: Amount, per_second: float) -> Amount:
 
 def _speed(network: Any) -> float:
     """FLOP/s of a pass through this network, from its own widest layer's product."""
-    weight = max(
-        (p for p in network.get_decoder().parameters() if p.ndim == 2 and p.shape[0] < 32_000), key=lambda p: p.numel()
-    )
+    weights = [p for p in network.get_decoder().parameters() if p.ndim == 2 and p.is_floating_point()]
+    narrow = [weight for weight in weights if weight.shape[0] < 32_000]  # without the embedding
+    weight = max(narrow or weights, key=lambda p: p.numel())
     return _EFFICIENCY * _product_speed(tuple(weight.shape), weight.dtype, weight.device)
 
 

@@ -85,6 +85,9 @@ class StoreJournal:
             tokens_cut=completion.tokens_cut,
             error=completion.error,
             shared=shared,
+            # A copy saves nothing but by being one.
+            cached_in=0 if shared else usage.cached_in,
+            cached_out=0 if shared else usage.cached_out,
         )
 
 
@@ -94,11 +97,28 @@ def _completion(record: CallRecord) -> Completion:
         texts=record.texts,
         scores=record.scores,
         vector=record.vector,
-        usage=Usage(record.tokens_in, record.tokens_out, 1, record.seconds, record.flops),
+        usage=Usage(
+            record.tokens_in,
+            record.tokens_out,
+            1,
+            record.seconds,
+            record.flops,
+            record.cached_in,
+            record.cached_out,
+        ),
         shots_dropped=record.shots_dropped,
         tokens_cut=record.tokens_cut,
         error=record.error,
     )
+
+
+def cached_amount(calls: Sequence[CallRecord]) -> Amount | None:
+    """What the response cache saved of these calls; None where it did not answer."""
+    kept = [call for call in calls if call.cached_in or call.cached_out]
+    if not kept:
+        return None
+    tokens_in, tokens_out = sum(call.cached_in for call in kept), sum(call.cached_out for call in kept)
+    return Amount(tokens_in=tokens_in, tokens_out=tokens_out, calls=len(kept))
 
 
 def amount_of(calls: Sequence[CallRecord]) -> Amount:

@@ -25,7 +25,7 @@ from opportune.evaluate import NoJournal
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
-from opportune.run import DEFAULT_MODEL
+from opportune.settings import DEFAULT_MODEL
 from opportune.spec import ModelRef
 from opportune.store import Store
 from opportune.tasks.load import load_task
@@ -143,7 +143,8 @@ def look(
                 "at recipes of one run"
             )
         view, local = answerer.view, _local(answerer.model, recipe)
-        ref = ref or ModelRef(local.info.path, {"device": local.info.device, "dtype": local.info.dtype})
+        packed = {"quantise": local.info.quantise} if local.info.quantise else {}
+        ref = ref or ModelRef(local.info.path, {"device": local.info.device, "dtype": local.info.dtype, **packed})
         found[place] = _read(recipes[place], local, answerer.flow(text), top, name if asked[place].methods else None)
     view, ref, pool = view or load_task(None).view(), ref or recipes_.model_ref(DEFAULT_MODEL), ModelPool()
     for place, recipe in enumerate(recipes):

@@ -125,7 +125,13 @@ def m002_embeddings(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE calls ADD COLUMN vector JSON"))
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial, m002_embeddings)
+def m003_cached_tokens(connection: Connection) -> None:
+    """Calls whose answer came from the response cache."""
+    for name in ("cached_in", "cached_out"):
+        connection.execute(text(f"ALTER TABLE calls ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0"))
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial, m002_embeddings, m003_cached_tokens)
 
 
 def pending(connection: Connection) -> list[Callable[[Connection], None]]:

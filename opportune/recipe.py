@@ -26,8 +26,9 @@ DEFAULTS = (
     "full+zero-shot",
 )
 
-# What `--try all-prompts` stands for: every strategy with its defaults, written answers of at most 64 tokens.
+# What `--try all-prompts` and `--try all-training` stand for.
 GROUPS = {
+    # Every strategy with its defaults, written answers of at most 64 tokens.
     "all-prompts": (
         "majority",
         "zero-shot",
@@ -44,6 +45,23 @@ GROUPS = {
         "step-back:sense=abstract,max_tokens=64",
         "step-back:sense=reconsider,max_tokens=64",
     ),
+    # At most 40,000 training tokens each, choosing the rate included, so that methods are compared at equal cost.
+    "all-training": (
+        "full:budget=40000+zero-shot",
+        "lora:budget=40000+zero-shot",
+        "ia3:budget=40000+zero-shot",
+        "adapter:budget=40000+zero-shot",
+        "bias:budget=40000+zero-shot",
+        "norm:budget=40000+zero-shot",
+        "prompt-tuning:budget=40000+zero-shot",
+        "prefix-tuning:budget=40000+zero-shot",
+        "p-tuning:budget=40000+zero-shot",
+    ),
+}
+# What stands for a recipe of a group where the task has no labels.
+_WITHOUT_LABELS = {
+    "prompt-tuning:budget=40000+zero-shot": "prompt-tuning:init=vocabulary,budget=40000+zero-shot",
+    "p-tuning:budget=40000+zero-shot": "p-tuning:init=vocabulary,budget=40000+zero-shot",
 }
 MOST_CANDIDATES = 4  # values an option may list: as many as a trained arm tries learning rates
 
@@ -83,7 +101,7 @@ def fitting(names: Sequence[str], task: Task) -> tuple[str, ...]:
     """Those recipes that make sense for the task and do not need more examples than it has."""
     names = [name for name in names if task.kind == "choice" or ("calibrate" not in name and name != "tfidf")]
     if task.choices is None:
-        names = [name for name in names if name != "tfidf"]
+        names = [_WITHOUT_LABELS.get(name, name) for name in names if name != "tfidf"]
     return tuple(name for name in names if _shots(name) <= len(task.train))
 
 

@@ -107,12 +107,42 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class LossChange:
+    """The loss on a text before and after training, in nats per token."""
+
+    text: str  # its name or path
+    tokens: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The final network's loss on some of what it was trained on and on dev, in nats per target token."""
+
+    train: float
+    dev: float
+    error: float | None  # standard error of the difference; None where one side has a single lesson
+    opened: bool  # beyond two standard errors, and more than a tenth of the loss on dev
+
+
+@dataclass(frozen=True, slots=True)
+class ReadText:
+    """What continual pretraining read, and what it gained on documents held out."""
+
+    tokens: int  # of all passes
+    replayed: int  # of them general text
+    held_out: LossChange
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What is known about an arm once it ran, beside its outcomes and its bill."""
 
     questions: int | None = None  # how many questions the item `asking` of the bill covers; None: the test split
     latency: Latency | None = None
     saved: Amount | None = None  # what sharing with other arms saved; not part of the bill
+    cached: Amount | None = None  # what answers kept from earlier runs saved; not taken off the bill either
     dtype: str | None = None
     shots_dropped: int = 0
     tokens_cut: int = 0
@@ -127,7 +157,11 @@ class Facts:
     notes: tuple[str, ...] = ()  # what preparing found that a reader must know
     content_free: dict[str, float] | None = None  # probability of each label for inputs that say nothing
     agreement: float | None = None  # mean share of the samples that voted for the answer
+    revised: dict[str, float] | None = None  # shares of the answers that reviews changed, mended and spoilt
     grading: Amount | None = None  # what a metric graded by a model used on test; not part of the bill
+    forgetting: LossChange | None = None  # on general text
+    gap: Gap | None = None  # of the last method
+    read: tuple[ReadText, ...] = ()  # one of each method that reads raw text
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +207,8 @@ class CallRecord:
     error: str | None = None
     shared: bool = False  # copied from another arm that asked the same
     vector: tuple[float, ...] | None = None  # an embedding
+    cached_in: int = 0  # of the tokens, those that the response cache saved
+    cached_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,15 +247,24 @@ def read_cost(value: Mapping[str, Any]) -> Cost:
     return Cost(**{item.name: Amount(**value[item.name]) for item in fields(Cost)})
 
 
+def read_text(value: Mapping[str, Any]) -> ReadText:
+    """What was read, from its JSON."""
+    return ReadText(**{**value, "held_out": LossChange(**value["held_out"])})
+
+
 def _read_facts(value: Mapping[str, Any]) -> Facts:
-    latency, saved, grading = value["latency"], value["saved"], value.get("grading")
+    latency = value["latency"]
+    amounts = {name: value.get(name) for name in ("saved", "cached", "grading")}
+    forgetting, gap = value.get("forgetting"), value.get("gap")
     return Facts(
         **{
             **value,
             "latency": latency and Latency(**latency),
-            "saved": saved and Amount(**saved),
-            "grading": grading and Amount(**grading),
+            **{name: amount and Amount(**amount) for name, amount in amounts.items()},
             "notes": tuple(value.get("notes", ())),
+            "forgetting": forgetting and LossChange(**forgetting),
+            "gap": gap and Gap(**gap),
+            "read": tuple(map(read_text, value.get("read", ()))),
             "trials": tuple(Trial(**trial) for trial in value["trials"]),
         }
     )

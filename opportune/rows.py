@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from statistics import fmean
 from typing import Literal
 
 from opportune.cost import Amount, Cost
-from opportune.records import ArmStatus, Facts, Latency, ModelConfig, TaskConfig
+from opportune.records import ArmStatus, Facts, Gap, Latency, LossChange, ModelConfig, ReadText, TaskConfig
 from opportune.scoring import Estimate
 from opportune.shift import Shift
 
@@ -75,6 +77,7 @@ class Row:
     asking_per_1000: Amount
     latency: Latency | None
     saved: Amount | None  # what sharing with other arms saved; not part of the cost
+    cached: Amount | None  # what answers kept from earlier runs saved; not taken off the cost either
     shots_dropped: int
     tokens_cut: int
     seeds: tuple[SeedResult, ...]
@@ -83,11 +86,33 @@ class Row:
     frontier: bool = False  # no other arm is as good and cheaper to ask, or better and as cheap
     lessons_cut: int = 0  # lessons of a training, of the seed that lost most
     shift: Shift | None = None  # None where no answer came with a probability for each choice
+    why: str | None = None  # why reasoning did not help here, where it did not
 
     @property
     def rate_at_edge(self) -> bool:
         """Whether the best learning rate was an end of its grid: a better one may lie outside."""
         return any(seed.facts.rate_at_edge for seed in self.seeds)
+
+    @property
+    def forgetting(self) -> LossChange | None:
+        """What training did to the loss on general text, the mean over seeds."""
+        return _mean_change([seed.facts.forgetting for seed in self.seeds if seed.facts.forgetting is not None])
+
+    @property
+    def gap(self) -> Gap | None:
+        """The generalisation gap, the mean over seeds; open where it is for any."""
+        found = [seed.facts.gap for seed in self.seeds if seed.facts.gap is not None]
+        if not found:
+            return None
+        errors = [gap.error for gap in found if gap.error is not None]
+        error = fmean(errors) if errors else None
+        return Gap(fmean(g.train for g in found), fmean(g.dev for g in found), error, any(g.opened for g in found))
+
+    @property
+    def read(self) -> tuple[ReadText, ...]:
+        """What each method of the chain that reads raw text read, and what it gained, the mean over seeds."""
+        some = zip(*(seed.facts.read for seed in self.seeds if seed.facts.read), strict=True)
+        return tuple(replace(texts[0], held_out=_mean_change([text.held_out for text in texts])) for texts in some)
 
     @property
     def diverged(self) -> tuple[float, ...]:
@@ -123,6 +148,13 @@ class Comparison:
     def row(self, recipe: str | None) -> Row | None:
         """The row of a recipe."""
         return next((row for row in self.rows if row.recipe == recipe), None)
+
+
+def _mean_change(changes: Sequence[LossChange]) -> LossChange | None:
+    if not changes:
+        return None
+    before, after = (fmean(getattr(change, name) for change in changes) for name in ("before", "after"))
+    return replace(changes[0], before=before, after=after)
 
 
 def mean_amount(amounts: list[Amount]) -> Amount:

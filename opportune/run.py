@@ -6,29 +6,30 @@ The same task, recipes, models and seeds are the same run: asked for again, it g
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Protocol
 
+from opportune import ledger
 from opportune import recipe as recipes_
 from opportune.arm import ArmRunner, Stage
+from opportune.budget import left_out
+from opportune.corpus.general import general_text
+from opportune.corpus.material import digests as digests_of
 from opportune.errors import OpportuneError, RecipeError, StoreError
 from opportune.estimate import predict
 from opportune.fits import cannot_fit
 from opportune.metrics import metric_named, resolved_name
-from opportune.models.budget import Budget
-from opportune.models.endpoint import Endpoint, Remote, is_remote
+from opportune.models.endpoint import Endpoint, is_remote
 from opportune.models.pool import ModelPool
-from opportune.models.prices import read_prices
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
+from opportune.settings import Settings
 from opportune.store import Store
-from opportune.types import Graded, Metric, ModelInfo, Split, Task, digest
+from opportune.types import Example, Graded, Metric, ModelInfo, Split, Task, digest
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-DEFAULT_MODEL = "smollm2-135m"
 
 
 class Watcher(Protocol):
@@ -51,42 +52,6 @@ class Watcher(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a comparison is asked to do, beside the task."""
-
-    recipes: tuple[str, ...] = ()  # none: the defaults
-    models: tuple[str, ...] = (DEFAULT_MODEL,)
-    seeds: int = 1
-    device: str | None = None  # None: the best there is
-    dtype: str | None = None  # None: the fastest the device computes well in
-    trust_remote_code: bool = False
-    tolerance: float = 0.03  # how much worse than the reference a cheaper arm may be, as a share
-    machine_price: float | None = None  # dollars per hour
-    base_url: str | None = None  # the server of models named openai:NAME; None: OpenAI's own
-    max_dollars: float | None = None  # what all endpoints together may cost, earlier sittings of the run included
-    max_tokens: int | None = None  # what they may read and write
-    prices: Path | None = None  # a file of prices beside those that are shipped
-    runs: Path = field(default_factory=lambda: Path("opportune-runs"))
-
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise RecipeError(f"seeds={self.seeds} is out of range: at least 1")
-        if not 0 <= self.tolerance < 1:
-            raise RecipeError(f"tolerance={self.tolerance} is out of range: 0 to 1 (3 points are 0.03)")
-        if self.machine_price is not None and self.machine_price < 0:
-            raise RecipeError(f"machine price {self.machine_price} is out of range: 0 or more dollars an hour")
-        if self.max_dollars is not None and not 0 <= self.max_dollars < float("inf"):
-            raise RecipeError(f"max dollars {self.max_dollars} is out of range: 0 or more")
-        if self.max_tokens is not None and self.max_tokens < 0:
-            raise RecipeError(f"max tokens {self.max_tokens} is out of range: 0 or more")
-
-    def remote(self) -> Remote:
-        """How endpoints are asked. Raises ModelError for a file of prices that cannot be read."""
-        prices = read_prices(self.prices) if self.prices else ()
-        return Remote(self.base_url, prices, Budget(self.max_dollars, self.max_tokens))
-
-
 def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: str = "") -> RunRecord:
     """Run every arm that is not done yet; returns the run. Raises UsageError before anything is measured."""
     metric = metric_named(task.metric)
@@ -94,10 +59,14 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
     pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code, settings.remote())
     arms = _arms(task, settings)
     _check(arms, task)
+    general = general_text(settings.general)
+    texts = digests_of(method for arm in arms for method in arm.methods)  # a broken line is said before anything runs
+    texts += [general.digest] if settings.general else []
     digests = {str(arm.model): pool.info(arm.model).digest for arm in arms if arm.model}
     hashes = [arm.hash(digests.get(str(arm.model))) for arm in arms]
-    key = digest([task.fingerprint(), hashes, settings.seeds, _placement(pool, arms)])
-    plan = _Plan(task, settings, pool, arms, hashes, _judge(metric, pool))
+    named = [] if settings.growing else hashes
+    key = digest([task.fingerprint(), named, settings.seeds, _placement(pool, arms), *texts])
+    plan = _Plan(task, settings, pool, arms, hashes, _judge(metric, pool), ledger.factors(ledger.read(store)))
     before = next((record.id for record in store.list_runs() if record.key == key), None)
     plan.greet(store, before)
     record = store.begin_run(key, task.name, _config(task, settings, pool, arms, source))
@@ -107,9 +76,13 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
         watcher.begin(record, [item for _, item in pending])
         for text in plan.notes([item for _, item in pending]):
             watcher.note(text)
+        over = left_out([item for _, item in pending], settings.budget) if settings.budget else {}
         for arm, item in pending:
-            if item.status != "done":
-                _run_arm(ArmRunner(store, pool, task, metric, watcher.stage), arm, item, watcher)
+            if (item.hash, item.seed) in over:
+                store.put_arm(skipped := replace(item, status="failed", reason=over[item.hash, item.seed]))
+                watcher.end(skipped)
+            elif item.status != "done":
+                _run_arm(ArmRunner(store, pool, task, metric, general, watcher.stage), arm, item, watcher)
     return record
 
 
@@ -147,10 +120,20 @@ def _check(arms: Sequence[Arm], task: Task) -> None:
                 f"recipe {arm.text!r} trains, but {arm.model} is an endpoint, whose weights are not here: give a local "
                 "model after '@'"
             )
+        if arm.methods and (lacks := getattr(arm.strategy, "lacks", None)):
+            _check_lessons(arm, task, lacks)
     for strategy in (strategy for arm in arms for strategy in arm.candidates if strategy.needs_model):
         flow = strategy.prepare(task.view(), 0)
         next(flow, None)
         flow.close()
+
+
+def _check_lessons(arm: Arm, task: Task, lacks: Callable[[Example], str | None]) -> None:
+    """Training learns from train, its rate and length are chosen on dev: each must have something to teach by."""
+    for split in ("train", "dev"):
+        found = [lacks(example) for example in task.split(split)]
+        if all(found):
+            raise RecipeError(f"recipe {arm.text!r} has nothing to teach by: no {split} example has {found[0]}")
 
 
 def _placement(pool: ModelPool, arms: Sequence[Arm]) -> list[str]:
@@ -175,6 +158,7 @@ class _Plan:
     arms: Sequence[Arm]
     hashes: Sequence[str]
     judge: Endpoint | None
+    factors: Mapping[str, float]  # the ledger's correction of predicted seconds
 
     def pending(self, store: Store, run: RunRecord) -> list[tuple[Arm, ArmRecord]]:
         """Every arm under every seed, as far as it has come; new ones are written as pending."""
@@ -199,8 +183,8 @@ class _Plan:
             position=position,
             recipe=arm.text,
             model=model.info.name if model else None,
-            resolved={"recipe": str(arm.resolved)},
-            predicted=predict(arm, self.task, model, seed) if model else None,
+            resolved={"recipe": str(arm.resolved), "ledger": dict(self.factors)},
+            predicted=ledger.corrected(predict(arm, self.task, model, seed), self.factors) if model else None,
         )
 
     def _failed(self, store: Store, run: str) -> set[tuple[str, int]]:
@@ -234,7 +218,7 @@ class _Plan:
             for call in store.calls(run):
                 endpoint = self.judge if call.stage.startswith("grading") else remote.get(call.hash)
                 if endpoint is not None and not call.shared:
-                    budget.count(endpoint.spend(call.tokens_in, call.tokens_out))
+                    budget.count(endpoint.spend(call.tokens_in - call.cached_in, call.tokens_out - call.cached_out))
 
     def notes(self, items: Sequence[ArmRecord]) -> list[str]:
         """What to know before anything runs: of the endpoints, and of what cannot fit the memory."""

@@ -60,6 +60,9 @@ def _row_json(row: Row) -> dict[str, Any]:
         "asking_per_1000": _pair(row.asking_per_1000_predicted, row.asking_per_1000),
         "latency": {"p50": row.latency and row.latency.p50, "p95": row.latency and row.latency.p95},
         "distribution": row.shift and _shift_json(row.shift),
+        "forgetting": row.forgetting and asdict(row.forgetting),
+        "generalisation_gap": row.gap and asdict(row.gap),
+        "read": [asdict(text) for text in row.read],
     }
 
 

@@ -182,7 +182,7 @@ def _interval(sample: Sample) -> Interval:
         if groups is None:
             return statistics.wilson(float(scores.sum()), scores.size)
         return statistics.clustered_share(scores[0], groups)
-    values = _resampled(sample, len(scores))
+    values = resampled(sample, len(scores))
     if np.ptp(values) < 1e-12:  # all alike tells nothing of what was not seen: as for a share of that many examples
         return statistics.wilson(float(values[0]) * _units(sample), _units(sample))
     return statistics.percentiles(values, _units(sample))
@@ -197,7 +197,7 @@ def _paired(first: Sample, second: Sample) -> Difference:
         between = statistics.paired_shares(gained, lost, count)
         return Difference(value, between.low, between.high, statistics.mcnemar(gained, lost), (gained + lost) / count)
     seeds, units = max(len(first.scores), len(second.scores)), _units(first)
-    values: Floats = _resampled(first, seeds) - _resampled(second, seeds)
+    values: Floats = resampled(first, seeds) - resampled(second, seeds)
     if np.ptp(values) < 1e-12:
         between = statistics.paired_shares(max(value, 0.0) * units, max(-value, 0.0) * units, units)
         p = statistics.mcnemar(round(abs(value) * units), 0)
@@ -213,7 +213,7 @@ def _units(sample: Sample) -> int:
 
 
 @lru_cache(maxsize=64)
-def _resampled(sample: Sample, seeds: int) -> Floats:
+def resampled(sample: Sample, seeds: int) -> Floats:
     """The figure in each of the resamples, which are the same for all arms on these examples."""
     size = statistics.RESAMPLES if sample.metric.additive else _FIGURE_RESAMPLES
     draws = statistics.draw(len(sample.examples), seeds, sample.groups, size)

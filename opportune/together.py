@@ -74,7 +74,7 @@ def _loaded(order: dict[str, Any]) -> Any:
 
 
 def _train(network: Any, order: dict[str, Any]) -> None:
-    lessons = [TokenLesson(tuple(ids), start) for ids, start in order["lessons"]]
+    lessons = [TokenLesson(tuple(ids), start, tuple(breaks)) for ids, start, breaks in order["lessons"]]
     evaluate: Any = dict if order["evaluates"] else None  # never asked here
     with suppress(TrainingError):  # the leading process has it too, and says what comes next
         train(network, lessons, Settings(**order["settings"]), Path(order["folder"]), evaluate)

@@ -129,6 +129,8 @@ class Usage:
     calls: int = 1
     seconds: float = 0.0
     flops: float = 0.0
+    cached_in: int = 0  # of these tokens, those of answers kept from earlier calls: counted, but not paid again
+    cached_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class Answer:
     text: str | None
     raw: str = ""
     scores: Mapping[str, float] | None = None  # of each choice, after calibration; of votes, their shares
+    draft: str | None = None  # what was answered before it was reconsidered, where it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +216,7 @@ class ModelInfo:
     digest: str  # of the weights, tokenizer and configuration
     dtype: str
     device: str
+    quantise: str | None = None  # how the weights are packed
 
 
 class Model(Protocol):
@@ -221,7 +225,6 @@ class Model(Protocol):
     @property
     def info(self) -> ModelInfo:
         """Which model it is."""
-        ...
 
     def complete(self, prompts: Sequence[Prompt], known: Mapping[int, Completion]) -> Iterator[tuple[int, Completion]]:
         """Answer all prompts but the `known` ones (index -> completion), yielding each as soon as it is there.
@@ -233,9 +236,6 @@ class Model(Protocol):
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, how much of it is done, and how much there is."""
-
-
-# ---- metrics --------------------------------------------------------------------------------------------------------
 
 
 @runtime_checkable
@@ -263,7 +263,6 @@ class Graded(Metric, Protocol):
     @property
     def model(self) -> str:
         """Which model grades, as `--model` takes it."""
-        ...
 
     def grade(self, answer: str, example: Example) -> Flow[float | None]:
         """Grade one answer, 0 to 1; None where no grade can be read."""
@@ -290,31 +289,32 @@ class Method(Protocol):
 
     summary: ClassVar[str]
     source: ClassVar[str]
-    grid: ClassVar[tuple[float, ...]]  # learning rates tried on dev, the same number for every method
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The learning rates tried on dev, the same number for every method."""
 
     @property
     def rate(self) -> float | None:
         """The learning rate; None: searched on the grid."""
-        ...
 
     @property
     def epochs(self) -> int:
         """Passes over the lessons."""
-        ...
 
     @property
     def batch(self) -> int:
         """Lessons a step."""
-        ...
+
+    @property
+    def budget(self) -> int | None:
+        """Tokens that training may take, choosing the rate included; None: as many as the epochs take."""
 
     def attach(self, network: Any, seed: int, hints: Hints = NO_HINTS) -> Any:
         """A transformers network, in place or wrapped, with exactly the moving weights requiring gradients."""
-        ...
 
     def save(self, network: Any, folder: Any) -> None:
         """Write the artefact (safetensors, in peft's or transformers' format) into an empty folder."""
-        ...
 
     def load(self, network: Any, folder: Any) -> Any:
         """A base network with the artefact of `folder` applied, ready to be asked."""
-        ...

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import table
+from benchmarks import strategy_pages, table
 from benchmarks.peer_trl import _share
 from benchmarks.scoring import agreement
 from benchmarks.worker import Worker
+from opportune import strategies
 from opportune.training.loop import Settings
 from opportune.training.schedule import rate_at
 
@@ -30,9 +31,51 @@ def test_agreement_counts_predictions_and_finds_the_largest_gap():
     assert found == {"questions": 2, "identical_predictions": 1, "largest_difference": 2.0}
 
 
-def test_the_page_holds_the_committed_results():
-    page = table.PAGE.read_text()
-    assert table.tables(table._records(table.RESULTS)) in page
+def test_the_pages_hold_the_committed_results():
+    pages = table.pages(table._records(table.RESULTS))
+    assert {path.stem for path in pages} >= {"benchmarks", "k-shot", "step-back", "chain-of-thought"}
+    for path, made in pages.items():
+        assert made == path.read_text(), f"{path.name}: run `python -m benchmarks.table`"
+
+
+def test_every_strategy_has_a_page_with_what_was_measured():
+    folder = strategy_pages.FOLDER
+    own = {"template": "your-own", "custom": "your-own", "majority": "baselines", "tfidf": "baselines"}
+    for name in strategies.TABLE:
+        assert (folder / f"{own.get(name, name)}.md").exists()
+    for path in folder.glob("*.md"):
+        if path.stem not in ("README", "your-own"):
+            for part in ("**When it helps.**", "**Cost.**", "**Papers.**", strategy_pages.BEGIN):
+                assert part in path.read_text(), path.name
+
+
+def test_results_come_to_the_page_of_their_strategy():
+    asked = {
+        "recipe": "chain-of-thought:k=4",
+        "task": "coin_flip",
+        "score": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "n": 60,
+        "unparsed": 15,
+        "scores_by_seed": [0.5],
+        "calls_per_question": 1.0,
+        "tokens_in_per_question": 423.6,
+        "tokens_out_per_question": 61.25,
+    }
+    spread = {"mean": 0.3, "sd": 0.05, "worst": 0.2}
+    drawn = {"task": "trec6", "shots": 4, "none": spread, "contextual": spread, "batch": spread}
+    records = [
+        {"name": "reasoning", "quick": False, "work": "60", "rows": [asked, {**asked, "recipe": "lora+k-shot:k=2"}]},
+        {"name": "calibration", "quick": False, "rows": [drawn]},
+    ]
+    line = "| coin_flip | `chain-of-thought:k=4` | 0.500 [0.400, 0.600] | 25% | 1 | 424 / 61 |"
+    assert line in strategy_pages.measured("chain-of-thought", records)
+    shots = strategy_pages.measured("k-shot", records)
+    assert "calibrate=batch` | 0.300, sd 0.050, worst 0.200" in shots
+    assert "lora" not in shots
+    quick = [{**record, "quick": True} for record in records]
+    assert strategy_pages.measured("k-shot", quick) == strategy_pages.NOT_YET
 
 
 def test_a_worker_that_dies_is_an_error_not_a_silence():

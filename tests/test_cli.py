@@ -7,17 +7,8 @@ import json
 import pytest
 
 from opportune.cli.main import main
-from tests.inference.tiny import CHATML, plain_network_of, tokenizer_of
 
 ROWS = [(f"the {word} number {i}", label) for i in range(8) for word, label in (("pear", "fruit"), ("saw", "tool"))]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    plain_network_of("llama").save_pretrained(folder)
-    tokenizer_of(template=CHATML).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture

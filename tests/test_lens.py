@@ -35,14 +35,6 @@ logits = arrays(np.float64, 9, elements=st.floats(-30, 30))
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    plain_network_of("llama").save_pretrained(folder)
-    tokenizer_of(template=CHATML).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def runs(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     compare(toy_task(), recipes=["zero-shot", "k-shot:k=2", LORA], models=[model], dtype="float32", runs=folder)

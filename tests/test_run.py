@@ -14,17 +14,8 @@ from opportune.api import ask, compare, report, show
 from opportune.comparison import show_json
 from opportune.errors import RecipeError, StoreError
 from opportune.store import Store
-from tests.inference.tiny import CHATML, plain_network_of, tokenizer_of
 from tests.run_tiny import RECIPES, main
 from tests.toy import toy_task
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    plain_network_of("llama").save_pretrained(folder)
-    tokenizer_of(template=CHATML).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +202,31 @@ def test_every_prompting_strategy_runs_on_a_real_network(model, tmp_path):
         "zero-shot",
     }
     assert done.row("zero-shot").seeds[0].facts.content_free.keys() == {"fruit", "tool"}
+
+
+def test_all_training_tries_nine_methods(model, tmp_path):
+    done = compare(toy_task(), recipes=["all-training"], models=[model], runs=tmp_path)
+    assert len(done.rows) == 9
+    for row in done.rows:
+        assert row.status == "done", (row.recipe, row.reason)
+        assert "budget=40000" in row.recipe
+        assert len(row.seeds[0].facts.trials) == 4
+
+
+def test_a_budget_shortens_training_and_its_prediction(model, tmp_path):
+    texts = [f"lora:rank=2,epochs=20{budget}+zero-shot" for budget in ("", ",budget=4000")]
+    long, short = compare(toy_task(), recipes=texts, models=[model], runs=tmp_path).rows
+    for bill in ("measured", "predicted"):
+        assert getattr(short, bill).training.tokens_in < 4000 < getattr(long, bill).training.tokens_in
+
+
+def test_a_chain_that_cannot_be_is_refused_before_anything_is_measured(model, tmp_path):
+    with pytest.raises(RecipeError, match="adapter: its layers cannot become part of the weights"):
+        compare(toy_task(), recipes=["zero-shot", "adapter+lora"], models=[model], runs=tmp_path)
+
+
+def test_a_chain_trains_and_answers_again_with_its_artefacts(model, tmp_path):
+    recipe = "lora:rank=2,rate=1e-3,epochs=1+prompt-tuning:tokens=4,rate=1e-2,epochs=1+zero-shot"
+    done = compare(toy_task(), recipes=[recipe], models=[model], runs=tmp_path)
+    assert done.rows[0].status == "done", done.rows[0].reason
+    assert ask("latest", recipe, "the saw", runs=tmp_path).text in ("fruit", "tool")

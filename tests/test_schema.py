@@ -18,6 +18,7 @@ ROW = {
     *("recipe", "model", "status", "score", "low", "high", "n", "failed", "unparsed", "dev_score"),
     *("lessons_cut", "rates_diverged"),
     *("versus_reference", "cost", "asking_per_1000", "latency", "distribution"),
+    *("forgetting", "generalisation_gap", "read"),
 }
 
 

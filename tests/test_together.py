@@ -39,7 +39,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         rows = [{"input": e.input, "target": e.target.replace("xylophone", "tool")} for e in task.split(split)]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     model = save_folder(folder / "model")
-    tries = [word for recipe in RECIPES for word in ("--try", recipe)]
+    tries = [word for recipe in (*RECIPES, CHAIN, FAILING) for word in ("--try", recipe)]
     return ["compare", str(folder), "--input", "input", "--target", "target", "--kind", "choice",
             "--model", str(model), "--dtype", "float32", "--device", "cpu", *tries]  # fmt: skip
 
@@ -55,8 +55,8 @@ def run_together(number: int, arguments: Sequence[str]) -> list[int | None]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    fork = multiprocessing.get_context("fork")
-    made = [fork.Process(target=be, args=(rank, number, port, arguments)) for rank in range(number)]
+    spawn = multiprocessing.get_context("spawn")
+    made = [spawn.Process(target=be, args=(rank, number, port, arguments)) for rank in range(number)]
     for process in made:
         process.start()
     for process in made:
@@ -94,8 +94,8 @@ def test_bad_input_ends_the_leading_process_with_its_code(command: list[str], tm
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = [*command, "--try", "nonsense", "--runs", str(tmp_path)]
-    fork = multiprocessing.get_context("fork")
-    first, second = (fork.Process(target=be, args=(rank, 2, port, arguments)) for rank in range(2))
+    spawn = multiprocessing.get_context("spawn")
+    first, second = (spawn.Process(target=be, args=(rank, 2, port, arguments)) for rank in range(2))
     for process in (first, second):
         process.start()
     first.join(60)

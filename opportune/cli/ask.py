@@ -7,19 +7,21 @@ from typing import Annotated
 
 import typer
 
-from opportune.cli.compare import Runs
+from opportune.cli.compare import NoCache, Runs
 
 RunName = Annotated[str, typer.Argument(help="A run, how its name begins, or 'latest'.")]
 RecipeName = Annotated[str, typer.Argument(help="A recipe of that run, as its table shows it.")]
 Text = Annotated[str, typer.Argument(help="The input to answer.")]
 
 
-def ask(run: RunName, recipe: RecipeName, text: Text, runs: Runs = Path("opportune-runs")) -> None:
+def ask(
+    run: RunName, recipe: RecipeName, text: Text, no_cache: NoCache = False, runs: Runs = Path("opportune-runs")
+) -> None:
     """Answer TEXT with a finished run's RECIPE, its trained weights included."""
     from opportune import api
     from opportune.errors import OpportuneError
 
-    answer = api.ask(run, recipe, text, runs=runs)
+    answer = api.ask(run, recipe, text, cache=not no_cache, runs=runs)
     if answer.text is None:
         raise OpportuneError(f"no answer could be read from {answer.raw!r}")
     typer.echo(answer.text)

@@ -24,6 +24,7 @@ Kind_ = Annotated[
 Metric_ = Annotated[str | None, typer.Option("--metric", help="See `opportune list`.")]
 Limit = Annotated[str | None, typer.Option(help="At most this many examples: 500, or train=128,dev=60,test=150.")]
 Group = Annotated[str | None, typer.Option(help="Column whose groups never straddle a split.")]
+Rationale = Annotated[str | None, typer.Option(help="Column of worked solutions. Default: one named rationale.")]
 Try = Annotated[list[str] | None, typer.Option("--try", help="A recipe, such as k-shot:k=16. Repeatable.")]
 Models = Annotated[
     list[str] | None,
@@ -38,7 +39,15 @@ Price = Annotated[float | None, typer.Option("--machine-price", help="Dollars an
 BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Server of models named openai:NAME, with its /v1.")]
 MaxDollars = Annotated[float | None, typer.Option("--max-dollars", help="Hard cap on what such models may cost.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Hard cap on what they may read and write.")]
+Budget = Annotated[
+    str | None, typer.Option(help="Time for all arms, such as 20m: arms predicted to pass it do not run.")
+]
+Volume = Annotated[float | None, typer.Option(min=1, help="Questions a month: adds costs and break-even points.")]
 Prices = Annotated[Path | None, typer.Option("--prices", help="JSON or CSV file of prices of models.")]
+General = Annotated[str | None, typer.Option(help="File or folder of general text, on which forgetting is measured.")]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Pay for calls to servers again whose answers are kept, and keep none.")
+]
 Runs = Annotated[Path, typer.Option(envvar="OPPORTUNE_RUNS", help="Folder of the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
@@ -53,6 +62,7 @@ def compare(
     metric: Metric_ = None,
     limit: Limit = None,
     group: Group = None,
+    rationale: Rationale = None,
     tries: Try = None,
     models: Models = None,
     device: Device = None,
@@ -65,6 +75,10 @@ def compare(
     max_dollars: MaxDollars = None,
     max_tokens: MaxTokens = None,
     prices: Prices = None,
+    general: General = None,
+    no_cache: NoCache = False,
+    budget: Budget = None,
+    volume: Volume = None,
     runs: Runs = Path("opportune-runs"),
     as_json: Json = False,
 ) -> None:
@@ -75,8 +89,11 @@ def compare(
     import json
 
     from opportune import api
+    from opportune import volume as volumes
+    from opportune.budget import seconds_of
     from opportune.cli.progress import LiveView
     from opportune.report.table import print_table
+    from opportune.report.volume_text import print_volume
     from opportune.schema import to_json
 
     task = api.load_task(
@@ -84,11 +101,12 @@ def compare(
         input=input,
         target=target,
         instruction=instruction,
-        choices=[choice.strip() for choice in choices.split(",")] if choices else None,
+        choices=listed(choices),
         kind=kind,
         metric=metric,
         limit=limit,
         group=group,
+        rationale=rationale,
     )
     with LiveView() as view:
         view.task(task)
@@ -106,11 +124,22 @@ def compare(
             max_dollars=max_dollars,
             max_tokens=max_tokens,
             prices=prices,
+            general=general,
+            cache=not no_cache,
+            budget=seconds_of(budget) if budget else None,
             runs=runs,
             watcher=view,
             source=data or "bundled",
         )
     if as_json:
-        typer.echo(json.dumps(to_json(comparison), ensure_ascii=False))
+        added = {"volume": volumes.to_json(comparison, volume)} if volume else {}
+        typer.echo(json.dumps(to_json(comparison) | added, ensure_ascii=False))
     else:
         print_table(comparison)
+        if volume:
+            print_volume(comparison, volume)
+
+
+def listed(choices: str | None) -> list[str] | None:
+    """The value of --choices as a list."""
+    return [choice.strip() for choice in choices.split(",")] if choices else None

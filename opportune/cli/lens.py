@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opportune.cli.compare import Choices, Input, Instruction, Json, Kind_, Runs, Target
+from opportune.cli.compare import Choices, Input, Instruction, Json, Kind_, Runs, Target, listed
 
 Text = Annotated[str, typer.Argument(help="The input to look at.")]
 Data = Annotated[
@@ -55,8 +55,7 @@ def lens(
 
     task = None
     if any(value is not None for value in (data, input, target, instruction, choices, kind)):
-        listed = [choice.strip() for choice in choices.split(",")] if choices else None
-        task = load_task(data, input=input, target=target, instruction=instruction, choices=listed, kind=kind)
+        task = load_task(data, input=input, target=target, instruction=instruction, choices=listed(choices), kind=kind)
     found = look(text, recipes, task=task, model=model, run=run, runs=runs, top=top)
     if as_json:
         typer.echo(json.dumps(shown.to_json(found), ensure_ascii=False, allow_nan=False))

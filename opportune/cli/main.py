@@ -1,4 +1,4 @@
-"""The command line: `opportune compare | show | report | list | ask | lens`."""
+"""The command line: one file a command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from opportune.cli import ask, compare, lens, listing, show
+from opportune.cli import ask, cache, compare, curve, export, lens, listing, plan, pretrain, show
 from opportune.errors import OpportuneError
 
 # Rich help would cost half of the 0.4 s that `--help` may take.
@@ -22,11 +22,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("compare")(compare.compare)
+app.command("plan")(plan.plan)
 app.command("show")(show.show)
 app.command("report")(show.report)
 app.command("list")(listing.list_)
 app.command("ask")(ask.ask)
 app.command("lens")(lens.lens)
+app.command("pretrain")(pretrain.pretrain)
+app.command("curve")(curve.curve)
+app.command("export")(export.export)
+app.add_typer(cache.app, name="cache")
 
 BAD_INPUT, INTERRUPTED = 2, 130
 

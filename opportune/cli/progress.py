@@ -87,7 +87,7 @@ class LiveView:
 
     def end(self, arm: ArmRecord) -> None:
         self._spent[_key(arm)] = time.monotonic() - self._began
-        if arm.facts.saved:  # much of it was copied from another arm: no measure of the predictions
+        if arm.facts.saved or arm.facts.cached:  # much of it was not computed: no measure of the predictions
             self._expected.pop(_key(arm), None)
         self._began = time.monotonic()
         outcome = "done" if arm.status == "done" else f"FAILED: {arm.reason}"

@@ -14,6 +14,7 @@ keys and values), `head` hidden size x vocabulary (Kaplan et al. 2020, Hoffmann 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from torch import nn
@@ -31,6 +32,8 @@ class Shape:
     attention: int  # layers x query heads x head size
     head: int  # hidden size x vocabulary
     head_moves: bool
+    idle: int = 0  # of the frozen ones, those in layers below everything that moves: nothing flows back through them
+    idle_attention: int = 0  # the same of `attention`
 
 
 def shape_of(network: Any) -> Shape:
@@ -41,10 +44,40 @@ def shape_of(network: Any) -> Shape:
     for name, module in network.named_modules():
         # What makes virtual tokens works on those few alone.
         if isinstance(module, nn.Linear | Conv1D) and module is not head and "virtual_encoder" not in name:
-            linear[module.weight.requires_grad] += module.weight.numel()
+            linear[module.weight.requires_grad] += _elements(module)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    width = config.num_hidden_layers * config.num_attention_heads * size
-    return Shape(linear[False], linear[True], width, head.weight.numel(), head.weight.requires_grad)
+    width, idle = config.num_attention_heads * size, _idle_layers(network, config.num_hidden_layers)
+    weights = sum(_elements(m) for layer in idle for m in layer.modules() if isinstance(m, nn.Linear | Conv1D))
+    return Shape(
+        frozen=linear[False],
+        moving=linear[True],
+        attention=config.num_hidden_layers * width,
+        head=head.weight.numel(),
+        head_moves=head.weight.requires_grad,
+        idle=weights,
+        idle_attention=len(idle) * width,
+    )
+
+
+def _elements(module: Any) -> int:
+    """The weights that a layer multiplies by: packed into few bits it has fewer elements."""
+    if isinstance(module, nn.Linear) and not module.weight.dtype.is_floating_point:
+        return module.in_features * module.out_features
+    return int(module.weight.numel())
+
+
+def _idle_layers(network: Any, count: int) -> list[Any]:
+    """The first layers, as far as nothing in them or before them moves while something behind them does."""
+    before = [network.get_input_embeddings(), getattr(network, "virtual_key_values", None)]
+    if not _moves(network) or any(module is not None and _moves(module) for module in before):
+        return []
+    modules = network.get_decoder().modules()
+    layers: Any = next((m for m in modules if isinstance(m, nn.ModuleList) and len(m) == count), [])
+    return list(takewhile(lambda layer: not _moves(layer), layers))
+
+
+def _moves(module: Any) -> bool:
+    return any(weight.requires_grad for weight in module.parameters())
 
 
 def forward_flops(shape: Shape, tokens: int, pairs: int, rows: int) -> int:
@@ -55,8 +88,9 @@ def forward_flops(shape: Shape, tokens: int, pairs: int, rows: int) -> int:
 def backward_flops(shape: Shape, tokens: int, pairs: int, rows: int) -> int:
     """The backward pass after it. Counts input gradients in every layer, although the first layer's projections need
     none while the embedding is frozen (less than 1 % from some twenty layers on)."""
-    linear = 2 * (shape.frozen + 2 * shape.moving) * tokens
-    return linear + 8 * shape.attention * pairs + 2 * (1 + shape.head_moves) * shape.head * rows
+    linear = 2 * (shape.frozen - shape.idle + 2 * shape.moving) * tokens
+    attention = 8 * (shape.attention - shape.idle_attention) * pairs
+    return linear + attention + 2 * (1 + shape.head_moves) * shape.head * rows
 
 
 def pairs_of(plan: Plan, cached: int = 0) -> int:

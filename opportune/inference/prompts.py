@@ -117,10 +117,12 @@ class Preparer:
         _, rendered, encoded = text
         return self._encoder.continuations(encoded, [rendered.before + answer for answer in answers], rendered.chat)
 
-    def _ended(self, text: _Text, answers: Sequence[str]) -> tuple[list[int], list[list[int]]]:
-        """Answers with what ends them: the turn's end in chat, the line's end in plain text."""
+    def _ended(
+        self, text: _Text, answers: Sequence[str], stops: Sequence[str] = ("\n",)
+    ) -> tuple[list[int], list[list[int]]]:
+        """Answers with what ends them: the turn's end in chat, the first string to stop at in plain text."""
         if not text[1].chat:
-            return self._continued(text, [f"{answer}\n" for answer in answers])
+            return self._continued(text, [f"{answer}{stops[0]}" for answer in answers])
         trunk, branches = self._continued(text, answers)
         return trunk, [[*branch, self.renderer.turn_end()] for branch in branches]
 
@@ -128,7 +130,7 @@ class Preparer:
         """A lesson's tokens: prompt, answer and what ends it. Raises ModelError for one that cannot fit."""
         prompt = replace(lesson.prompt, choices=(lesson.target,))
         text = self._fitting(prompt, *self._encoded(prompt))
-        trunk, branches = self._ended(text, (lesson.target,))
+        trunk, branches = self._ended(text, (lesson.target,), self.renderer.stops(lesson.prompt))
         return LessonTokens(trunk + branches[0], len(trunk), text[0].shots_dropped, text[0].tokens_cut)
 
 

@@ -9,25 +9,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from opportune.errors import RecipeError
-from opportune.methods.common import check_common, merged
+from opportune.methods.common import check_common, is_quantised, load_wrapped, save_wrapped, wrapped
 from opportune.options import within
 from opportune.types import NO_HINTS, Hints
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """Trains only the two factors of each correction; the base weights stay as they are, bit for bit."""
+    """Trains only the two factors of each correction; the base weights stay as they are, bit for bit.
+
+    `variant=pissa` moves the largest part of each base weight into the factors when it begins.
+    """
 
     rank: int = 16
-    alpha: float | None = None  # scale times rank; None: 2 rank
+    alpha: float | None = None  # scale times rank (rslora: times its root); None: a scale of 2 at rank 16, see `_alpha`
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"  # or names of modules
+    variant: Literal["plain", "rslora", "dora", "pissa"] = "plain"
     rate: float | None = None  # None: searched on the grid
     epochs: int = 2
     batch: int = 8  # lessons a step
+    budget: int | None = None  # training tokens, choosing the rate included; None: as many as the epochs take
 
     summary: ClassVar[str] = "train a low-rank correction of the linear layers"
     source: ClassVar[str] = "Hu et al. 2021; Biderman et al. 2024; Schulman 2025"
@@ -42,38 +47,53 @@ class Lora:
         within("lora", "dropout", self.dropout, 0.0, 0.95)
         if not self.targets:
             raise RecipeError("lora:targets is empty: all-linear or names of modules")
-        check_common("lora", self.rate, self.epochs, self.batch)
+        check_common("lora", self.rate, self.epochs, self.batch, self.budget)
 
     def attach(self, network: Any, seed: int, hints: Hints = NO_HINTS) -> Any:
-        """A peft model around the network. Raises RecipeError where no module has one of the names in `targets`."""
-        import torch
-        from peft import LoraConfig, get_peft_model
+        """A peft model around the network. Raises RecipeError where no module has one of the names in `targets`, and
+        where pissa meets a matrix smaller than its rank or quantised weights."""
+        from peft import LoraConfig
+
+        from opportune.methods.pissa import remember_start
 
         named = [self.targets] if isinstance(self.targets, str) else list(self.targets)
+        without_weights = network.get_input_embeddings().weight.device.type == "meta"
+        pissa = self.variant == "pissa" and not without_weights
+        if pissa and is_quantised(network):
+            raise RecipeError("lora:variant=pissa rewrites the base weights, which are quantised; use another variant")
         config = LoraConfig(
             task_type="CAUSAL_LM",
             r=self.rank,
-            lora_alpha=2 * self.rank if self.alpha is None else self.alpha,
+            lora_alpha=self._alpha,
             lora_dropout=self.dropout,
             target_modules="all-linear" if named == ["all-linear"] else named,
+            use_rslora=self.variant == "rslora",
+            use_dora=self.variant == "dora",
+            init_lora_weights="pissa_niter_16" if pissa else True,  # by a randomised decomposition
         )
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            try:
-                wrapped = get_peft_model(merged(network), config, autocast_adapter_dtype=False)
-            except ValueError as error:
-                raise RecipeError(f"lora:targets={self.targets}: {error}") from error
-        return _prepared(wrapped)
+        made = wrapped(network, config, seed, f"lora:targets={self.targets},rank={self.rank},variant={self.variant}")
+        if pissa:
+            remember_start(made)
+        return _prepared(made)
+
+    @property
+    def _alpha(self) -> float:
+        """A scale of 2 for plain and dora at any rank; 8 / sqrt(rank) for rslora, which is 2 at the default rank; 1 for
+        pissa, as its authors have it."""
+        if self.alpha is not None:
+            return self.alpha
+        return {"rslora": 8.0, "pissa": float(self.rank)}.get(self.variant, 2.0 * self.rank)
 
     def save(self, network: Any, folder: Path) -> None:
-        """Write the adapter in peft's format (safetensors)."""
-        network.save_pretrained(folder, save_embedding_layers=False)
+        """Write the adapter in peft's format (safetensors); pissa as a plain LoRA of twice the rank, for the base
+        model as it was."""
+        from opportune.methods.pissa import save_against_original
+
+        (save_against_original if self.variant == "pissa" else save_wrapped)(network, folder)
 
     def load(self, network: Any, folder: Path) -> Any:
         """A peft model around the network with the folder's adapter, frozen."""
-        from peft import PeftModel
-
-        return _prepared(PeftModel.from_pretrained(merged(network), folder, autocast_adapter_dtype=False)).eval()
+        return _prepared(load_wrapped(network, folder)).eval()
 
 
 def _prepared(wrapped: Any) -> Any:

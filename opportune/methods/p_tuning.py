@@ -25,6 +25,7 @@ class PTuning:
     rate: float | None = None  # None: searched on the grid
     epochs: int = 4
     batch: int = 4  # lessons a step
+    budget: int | None = None  # training tokens, choosing the rate included; None: as many as the epochs take
 
     summary: ClassVar[str] = "learn a soft prompt through a small encoder"
     source: ClassVar[str] = "Liu et al. 2021, GPT Understands, Too"
@@ -33,7 +34,7 @@ class PTuning:
     def __post_init__(self) -> None:
         within("p-tuning", "tokens", self.tokens, 1, 10_000)
         within("p-tuning", "width", self.width, 1, 65_536)
-        check_common("p-tuning", self.rate, self.epochs, self.batch)
+        check_common("p-tuning", self.rate, self.epochs, self.batch, self.budget)
 
     def attach(self, network: Any, seed: int, hints: Hints = NO_HINTS) -> Any:
         """The network with virtual tokens and their encoder, whose last layer starts at zero."""

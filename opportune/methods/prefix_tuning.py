@@ -29,6 +29,7 @@ class PrefixTuning:
     rate: float | None = None  # None: searched on the grid
     epochs: int = 4
     batch: int = 4  # lessons a step
+    budget: int | None = None  # training tokens, choosing the rate included; None: as many as the epochs take
 
     summary: ClassVar[str] = "learn a prefix: keys and values before every prompt, in every layer"
     source: ClassVar[str] = "Li & Liang 2021; init from a text: peft"
@@ -36,7 +37,7 @@ class PrefixTuning:
 
     def __post_init__(self) -> None:
         within("prefix-tuning", "tokens", self.tokens, 1, 10_000)
-        check_common("prefix-tuning", self.rate, self.epochs, self.batch)
+        check_common("prefix-tuning", self.rate, self.epochs, self.batch, self.budget)
         if self.reparametrise and self.init == "text":
             raise RecipeError("prefix-tuning:reparametrise=true goes with init=random: a text is a start by itself")
 

@@ -28,16 +28,21 @@ class PromptTuning:
     rate: float | None = None  # None: searched on the grid
     epochs: int = 4
     batch: int = 4  # lessons a step
+    budget: int | None = None  # training tokens, choosing the rate included; None: as many as the epochs take
 
     summary: ClassVar[str] = "learn a soft prompt: vectors in front of every prompt"
     source: ClassVar[str] = "Lester et al. 2021"
-    # Lester et al. use 0.3 with Adafactor; Adam wants one or two orders less. Together with the model, the model's own.
-    grid: ClassVar[tuple[float, ...]] = (3e-3, 1e-2, 3e-2, 1e-1)
 
     def __post_init__(self) -> None:
         within("prompt-tuning", "tokens", self.tokens, 1, 10_000)
         within("prompt-tuning", "rank", self.rank, 1, 65_536)
-        check_common("prompt-tuning", self.rate, self.epochs, self.batch)
+        check_common("prompt-tuning", self.rate, self.epochs, self.batch, self.budget)
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """Lester et al. use 0.3 with Adafactor; Adam wants one or two orders less. Together with the model, what the
+        model itself can bear."""
+        return {"lora": Lora.grid, "full": Full.grid}.get(self.with_, (3e-3, 1e-2, 3e-2, 1e-1))
 
     def attach(self, network: Any, seed: int, hints: Hints = NO_HINTS) -> Any:
         """The network with virtual tokens; `hints` give the tokens that init=labels and init=text begin with."""
@@ -61,10 +66,7 @@ class PromptTuning:
         if self.with_ == "lora":
             Lora(rank=self.rank).save(network, folder / "model")
         elif self.with_ == "full":
-            embedding = embedding_of(network)
-            network.set_input_embeddings(embedding.base)  # saved as the architecture knows it
             Full().save(network, folder / "model")
-            network.set_input_embeddings(embedding)
 
     def load(self, network: Any, folder: Path) -> Any:
         """The network with the folder's virtual tokens and what was trained along."""

@@ -7,7 +7,8 @@ of prompts shares and packs them too: the token tree, the packed training step, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,6 +36,12 @@ class VirtualEmbedding(nn.Module):
     def table(self) -> Tensor:
         """The virtual tokens as the network reads them."""
         return self.vectors if self.virtual_encoder is None else self.vectors + self.virtual_encoder(self.vectors)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Keep what the encoder makes, and forget the encoder."""
+        self.vectors.copy_(self.table())
+        self.virtual_encoder = None
 
     def forward(self, ids: Tensor) -> Tensor:
         """[..., T] -> [..., T, hidden]."""
@@ -66,6 +73,12 @@ class VirtualKeyValues(nn.Module):
             return self.weights
         made: Tensor = self.virtual_encoder(self.weights)
         return made
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Keep what the encoder makes, and forget the encoder."""
+        self.weights = nn.Parameter(self.table().contiguous(), requires_grad=False)
+        self.virtual_encoder = None
 
     def put(self, layer: int, key: Tensor, value: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [heads, T, size] with those of the first positions replaced."""
@@ -110,6 +123,22 @@ def add_key_values(network: Any, weights: Tensor, encoder: nn.Module | None = No
         if hasattr(module, "layer_idx"):
             module.__dict__["virtual_key_values"] = network.virtual_key_values  # no second owner of the weights
     return network
+
+
+@contextmanager
+def set_aside(network: Any) -> Iterator[None]:
+    """Within this block the network is as its architecture knows it, without virtual tokens; they come back after."""
+    if not getattr(network, "virtual_tokens", 0):
+        yield
+        return
+    embedding, learned = embedding_of(network), network._modules.pop("virtual_key_values", None)
+    network.set_input_embeddings(embedding.base)
+    try:
+        yield
+    finally:
+        network.set_input_embeddings(embedding)
+        if learned is not None:
+            network.virtual_key_values = learned
 
 
 def embedding_of(network: Any) -> VirtualEmbedding:

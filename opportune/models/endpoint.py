@@ -18,12 +18,14 @@ from opportune.inference.rendering import plain
 from opportune.models.background import handed_over
 from opportune.models.budget import Budget, CapError, Spend
 from opportune.models.endpoint_beginnings import how_to_go_on
-from opportune.models.endpoint_calls import OPENAI, Caller, CallError, Patience, RefusedError, Tally
+from opportune.models.endpoint_calls import OPENAI, Caller, Patience, Tally
 from opportune.models.endpoint_choosing import SAID, Chooser, Chosen, Way
+from opportune.models.endpoint_failures import CallError, RefusedError
 from opportune.models.endpoint_fitting import fitted, tokens
 from opportune.models.endpoint_wire import Api, Dialect, Request, beginning, request, telling, texts_of
 from opportune.models.pacing import MOST
 from opportune.models.prices import Price, price_of
+from opportune.models.response_cache import ResponseCache
 from opportune.spec import ModelRef
 from opportune.types import Completion, Message, ModelInfo, Prompt, Usage, digest
 
@@ -45,6 +47,7 @@ class Remote:
     base_url: str | None = None
     prices: tuple[Price, ...] = ()
     budget: Budget = field(default_factory=Budget)
+    cache: ResponseCache | None = None  # where answers are kept; None: nowhere
 
 
 def is_remote(ref: ModelRef) -> bool:
@@ -67,6 +70,7 @@ class Endpoint:
         patience: Patience | None = None,
         price: Price | None = None,
         budget: Budget | None = None,
+        cache: ResponseCache | None = None,
     ) -> None:
         """Raises ModelError for an address that cannot be one."""
         self.name, self.api, self.price = name, api, price
@@ -80,7 +84,7 @@ class Endpoint:
             dtype="remote",
             device="endpoint",
         )
-        self._caller = Caller(self.base_url, name, patience or Patience(), self.budget, price)
+        self._caller = Caller(self.base_url, name, patience or Patience(), self.budget, price, cache)
         self._chooser = Chooser(self._caller, api)
         self._probing = asyncio.Lock()
         self._knows_beginnings = False
@@ -103,7 +107,9 @@ class Endpoint:
             raise RecipeError(f"model {ref}: the model's name is missing: {PREFIX}NAME")
         bare = cls(name, options.get("base_url", remote.base_url), api=api)
         price = price_of(bare.base_url, name, remote.prices)
-        return cls(name, bare.base_url, api=api, patience=patience, price=price, budget=remote.budget)
+        return cls(
+            name, bare.base_url, api=api, patience=patience, price=price, budget=remote.budget, cache=remote.cache
+        )
 
     @property
     def choosing(self) -> Way | None:
@@ -117,6 +123,8 @@ class Endpoint:
             parts.append(f"choices by {SAID[self.choosing]}")
         if missing := sorted(self._caller.dialect.without):
             parts.append(f"it takes no {', no '.join(missing)}")
+        if self._caller.absent is not None:
+            parts.append("not there now: only answers from the response cache")
         return ", ".join(parts)
 
     def dollars(self, tokens_in: float, tokens_out: float) -> float | None:
@@ -165,6 +173,8 @@ class Endpoint:
                 tally,
                 retries=3,
             )
+            if tally.recalled:  # a kept greeting says nothing of today
+                await self._caller.knock()
             await self._probed(tally, choices=choices)
 
         try:
@@ -211,7 +221,13 @@ class Endpoint:
             prompt=chosen.asked or plain(prompt),
             texts=chosen.texts,
             scores=chosen.scores,
-            usage=Usage(tally.tokens_in, tally.tokens_out, 1, tally.seconds),
+            usage=Usage(
+                tally.tokens_in,
+                tally.tokens_out,
+                seconds=tally.seconds,
+                cached_in=tally.cached_in,
+                cached_out=tally.cached_out,
+            ),
             shots_dropped=fit.shots_dropped if fit else 0,
             tokens_cut=fit.tokens_cut if fit else 0,
             error=error,

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from opportune.models.endpoint_calls import Caller, RefusedError, Tally
+from opportune.models.endpoint_calls import Caller, Tally
+from opportune.models.endpoint_failures import RefusedError
 from opportune.models.endpoint_wire import Dialect, Request, request, texts_of
 from opportune.types import Message, Prompt
 
@@ -24,7 +25,18 @@ _REST = "is"
 
 async def how_to_go_on(caller: Caller, tally: Tally) -> Mapping[str, Any] | None:
     """What a request needs for it, perhaps nothing; None where the server has to be asked in words."""
-    for way in _WAYS:
+    memory, about = caller.memory, "going on"
+    if memory is not None and (kept := memory.finding(about)) is not None:
+        return _WAYS[kept] if kept >= 0 else None
+    place = await _way_that_goes_on(caller, tally)
+    if memory is not None:
+        memory.found(about, place)
+    return _WAYS[place] if place >= 0 else None
+
+
+async def _way_that_goes_on(caller: Caller, tally: Tally) -> int:
+    """The place of the first way that works; -1 where none does."""
+    for place, way in enumerate(_WAYS):
 
         def made(dialect: Dialect, way: Mapping[str, Any] = way) -> Request:
             return request(_BEGUN, "chat", caller.name, replace(dialect, goes_on=way))
@@ -36,5 +48,5 @@ async def how_to_go_on(caller: Caller, tally: Tally) -> Mapping[str, Any] | None
                 raise
             continue
         if texts[0].startswith(_REST):
-            return way
-    return None
+            return place
+    return -1

@@ -8,21 +8,33 @@ Keys never leave this file: not in errors, not in logs.
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import os
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from opportune.errors import ModelError
 from opportune.models.budget import Budget, Spend
-from opportune.models.endpoint_wire import PATHS, BrokenError, Dialect, Request, alike, estimated_tokens, usage_of
+from opportune.models.endpoint_failures import CallError, RefusedError, RetryError, retry_after
+from opportune.models.endpoint_recall import Recall, Recalled
+from opportune.models.endpoint_wire import (
+    PATHS,
+    BrokenError,
+    Dialect,
+    Request,
+    alike,
+    estimated_tokens,
+    usage_of,
+    written,
+)
 from opportune.models.pacing import Gate
 from opportune.models.prices import Price
+from opportune.models.response_cache import ResponseCache
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -33,18 +45,6 @@ _BUSY = (429, 503)
 _BY_CHANCE = (408, 409, 425, 500, 502, 504, 520, 522, 524, 529)
 _LONGEST_BACKOFF = 20.0
 _MARGIN = 4 / 3  # by which a prompt's tokens may exceed the estimate when the worst case is set aside
-
-
-class CallError(Exception):
-    """The call is over without an answer."""
-
-
-class RefusedError(CallError):
-    """The server will not answer this request, whenever it is sent."""
-
-    def __init__(self, status: int, message: str, kind: str | None, parameter: str | None, details: Any) -> None:
-        super().__init__(f"the server refused the request ({status}): {message}")
-        self.status, self.message, self.kind, self.parameter, self.details = status, message, kind, parameter, details
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +64,35 @@ class Tally:
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0  # on the wire, without the waiting for one's turn
+    cached_in: int = 0  # of these tokens, those that the response cache saved
+    cached_out: int = 0
+    recalled: int = 0  # requests that the response cache answered
+
+    def recall(self, found: Recalled) -> None:
+        """Count a kept answer as if it had been asked for anew, and as saved."""
+        self.tokens_in += found.tokens_in
+        self.tokens_out += found.tokens_out
+        self.seconds += found.seconds
+        self.cached_in += found.tokens_in
+        self.cached_out += found.tokens_out
+        self.recalled += 1
 
 
 class Caller:
     """Makes the calls to one server and model, all of them through one gate."""
 
-    def __init__(self, base_url: str, name: str, patience: Patience, budget: Budget, price: Price | None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        name: str,
+        patience: Patience,
+        budget: Budget,
+        price: Price | None,
+        cache: ResponseCache | None = None,
+    ) -> None:
         self.base_url, self.name, self.patience, self.budget, self.price = base_url, name, patience, budget, price
+        self.memory = Recall(cache, base_url, name, price) if cache else None
+        self.absent: str | None = None  # why the server cannot be reached, where that is known beforehand
         self.gate = Gate()
         self.dialect = Dialect()
         self._names: list[str] = []  # what the server has called the model; settled when two agree or one is ours
@@ -93,10 +115,25 @@ class Caller:
                     raise
 
     async def ask(self, request: Request, read: Callable[[Any], T], tally: Tally, *, retries: int | None = None) -> T:
-        """What `read` makes of the reply; a reply that it finds BrokenError is asked for again.
+        """What `read` makes of the reply: of the one that the response cache has, else of the server's.
 
-        Raises CallError (RefusedError where asking again is useless), CapError, ModelError for a wrong key or model.
+        A reply that `read` finds BrokenError is asked for again. Raises CallError (RefusedError where asking again is
+        useless), CapError, ModelError for a wrong key or model.
         """
+        if self.memory is None:
+            return await self._ask(request, read, tally, retries)
+        async with self.memory.turn(request):
+            if (found := self.memory.find(request)) is not None:
+                with suppress(BrokenError):
+                    result = read(found.reply)
+                    tally.recall(found)
+                    return result
+            return await self._ask(request, read, tally, retries)
+
+    async def _ask(self, request: Request, read: Callable[[Any], T], tally: Tally, retries: int | None) -> T:
+        """From the server, as often as it takes."""
+        if self.absent is not None:
+            raise RefusedError(0, self.absent, None, None, None)
         chances = self.patience.retries if retries is None else retries
         began, tries, reason = time.monotonic(), 0, ""
         while True:
@@ -113,7 +150,7 @@ class Caller:
             tries += 1
             try:
                 return await self._try(request, read, tally, start)
-            except _RetryError as again:
+            except RetryError as again:
                 reason = str(again)
                 chances -= not again.busy
                 if chances >= 0 and not again.busy:
@@ -129,13 +166,16 @@ class Caller:
             self.gate.leave()
             raise
         try:
-            answer, used = await self._send(request, start, tally)
+            answer, counted = await self._send(request, start, tally)
+            used = self.spend(*counted)
             result = self._read(answer, read)
+            if self.memory is not None:
+                self.memory.keep(request, answer, counted, time.monotonic() - sent)
             pace.answered(time.monotonic(), start, self.gate.running)
             return result
         except BrokenError as broken:
-            raise _RetryError(str(broken)) from None
-        except _RetryError as again:
+            raise RetryError(str(broken)) from None
+        except RetryError as again:
             used = worst if again.perhaps_billed else Spend()
             raise
         except (CallError, ModelError):
@@ -151,8 +191,8 @@ class Caller:
         self._check_name(answer.get("model"))
         return result
 
-    async def _send(self, request: Request, start: float, tally: Tally) -> tuple[Any, Spend]:
-        """The reply as JSON and what it cost."""
+    async def _send(self, request: Request, start: float, tally: Tally) -> tuple[Any, tuple[int, int]]:
+        """The reply as JSON and its tokens in and out."""
         import httpx2
         import openai
 
@@ -163,7 +203,7 @@ class Caller:
             answer = response.json()
         except (TimeoutError, openai.APITimeoutError):
             pace.troubled(time.monotonic(), start)
-            raise _RetryError(f"no answer within {self.patience.timeout:g} s", perhaps_billed=True) from None
+            raise RetryError(f"no answer within {self.patience.timeout:g} s", perhaps_billed=True) from None
         except openai.APIStatusError as error:
             self._explain(error, start)
         except openai.APIConnectionError as error:
@@ -172,15 +212,32 @@ class Caller:
                 pace.troubled(time.monotonic(), start)
             reason = f"{self.base_url} cannot be reached" if unsent else "the connection broke"
             cause = self.redacted(str(error.__cause__ or error)).strip()
-            raise _RetryError(f"{reason}: {cause}" if cause else reason, perhaps_billed=not unsent) from None
+            raise RetryError(f"{reason}: {cause}" if cause else reason, perhaps_billed=not unsent) from None
         except ValueError:
-            raise _RetryError("a reply that is no JSON", perhaps_billed=True) from None
+            raise RetryError("a reply that is no JSON", perhaps_billed=True) from None
         counted = usage_of(answer)
         if counted is None:  # then by our own estimate, from the text that was sent and the one that came
-            counted = request.tokens_in, estimated_tokens(_written(answer))
+            counted = request.tokens_in, estimated_tokens(written(answer))
         tally.tokens_in += counted[0]
         tally.tokens_out += counted[1]
-        return answer, self.spend(*counted)
+        return answer, counted
+
+    async def knock(self) -> None:
+        """Whether the server is there and takes the key, by a question that costs nothing: which models it has.
+
+        Where it cannot be reached, only what is kept of its answers is left. Raises ModelError for a wrong key.
+        """
+        import httpx2
+        import openai
+
+        try:
+            await self.client.get("/models", cast_to=httpx2.Response)
+        except openai.APIStatusError as error:
+            if error.status_code in (401, 403):
+                self._explain(error, time.monotonic())
+        except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, httpx2.ConnectError):
+                self.absent = f"{self.base_url} cannot be reached: {self.redacted(str(error.__cause__)).strip()}"
 
     def _explain(self, error: APIStatusError, start: float) -> NoReturn:
         """Raise what an error status means."""
@@ -197,9 +254,9 @@ class Caller:
             raise ModelError(f"{self.base_url}: the account has no money or quota left ({status}: {message})")
         if status in _BUSY:
             self.gate.pace.refused(now, start, retry_after(error.response.headers))
-            raise _RetryError(f"the server is too busy ({status}: {message})", busy=True)
+            raise RetryError(f"the server is too busy ({status}: {message})", busy=True)
         if status in _BY_CHANCE or status >= 500:
-            raise _RetryError(f"the server failed ({status}: {message})")
+            raise RetryError(f"the server failed ({status}: {message})")
         if isinstance(details, dict) and isinstance(details.get("type"), str) and "context" in details["type"]:
             kind = details["type"]
         parameter = details.get("param") if isinstance(details, dict) else None
@@ -241,32 +298,3 @@ class Caller:
         if key is None:
             raise ModelError(f"{self.base_url} needs a key: set OPENAI_API_KEY, or name another server with --base-url")
         return AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=self.patience.timeout)
-
-
-class _RetryError(Exception):
-    """A try that came to nothing; `busy`: the server asked to wait; `perhaps_billed`: it may have done its work."""
-
-    def __init__(self, reason: str, *, busy: bool = False, perhaps_billed: bool = False) -> None:
-        super().__init__(reason)
-        self.busy, self.perhaps_billed = busy, perhaps_billed
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait: in milliseconds, in seconds or as a date."""
-    for name, factor in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) * factor)
-        except (KeyError, ValueError):
-            continue
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _written(answer: Any) -> str:
-    """All text in a reply."""
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    found = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
-    messages = [c["message"].get("content") if isinstance(c.get("message"), dict) else c.get("text") for c in found]
-    return "".join(text for text in messages if isinstance(text, str))

@@ -19,7 +19,8 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from opportune.inference.rendering import joined, plain
-from opportune.models.endpoint_calls import Caller, RefusedError, Tally
+from opportune.models.endpoint_calls import Caller, Tally
+from opportune.models.endpoint_failures import RefusedError
 from opportune.models.endpoint_wire import (
     Api,
     BrokenError,
@@ -80,12 +81,17 @@ class Chooser:
 
     async def probe(self, tally: Tally) -> None:
         """Find out which way works, once. Raises CallError where the server gives no answer at all."""
+        memory, about = self._caller.memory, f"choosing by {self._api}"
+        if self.way is None and memory is not None and (kept := memory.finding(about)) is not None:
+            self.way, self._spare, self._room, self._listed = kept
         if self.way is None:
             chats = self._api == "chat"
             constrained = chats and await self._obeys(tally)
             self._spare = "constrained" if constrained else "text"
             echoes = await self._echoes(tally)
             self.way = "echo" if echoes else "first-token" if chats and await self._lists(tally) else self._spare
+            if memory is not None:
+                memory.found(about, [self.way, self._spare, self._room, self._listed])
 
     def way_for(self, prompt: Prompt) -> Way:
         """How this prompt's choices are told apart."""

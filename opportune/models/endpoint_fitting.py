@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from opportune.errors import ModelError
 from opportune.inference.fitting import Fitted, fit
-from opportune.models.endpoint_calls import CallError, RefusedError
+from opportune.models.endpoint_failures import CallError, RefusedError
 from opportune.models.endpoint_wire import context_told, estimated_tokens, too_long
 from opportune.types import Prompt
 

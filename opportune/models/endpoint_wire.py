@@ -40,6 +40,8 @@ class Request:
     text: str
     most: int
     tokens_in: int  # estimated
+    samples: int = 0  # asked for together; 0: the reply is kept as one whole
+    first: int = 0  # the number of the first of them
 
 
 @dataclass(slots=True)
@@ -85,9 +87,8 @@ def request(prompt: Prompt, api: Api, name: str, dialect: Dialect, *, have: int 
     wanted = {"stop": bool(stops), "n": samples > 1}
     body |= {k: v for k, v in optional.items() if wanted.get(k, True) and k not in dialect.without}
     body[dialect.length] = prompt.max_tokens
-    return Request(
-        api, body | extra, text, prompt.max_tokens * samples, estimated_tokens(text) + 4 * len(prompt.messages)
-    )
+    tokens_in = estimated_tokens(text) + 4 * len(prompt.messages)
+    return Request(api, body | extra, text, prompt.max_tokens * samples, tokens_in, samples, have)
 
 
 def chat(prompt: Prompt, *, asks: bool) -> list[dict[str, str]]:
@@ -155,6 +156,14 @@ def _content(choice: Mapping[str, Any], api: Api) -> str:
     if not isinstance(text, str):
         raise BrokenError("a choice without text")
     return text
+
+
+def written(answer: Any) -> str:
+    """All text in a reply, whatever it is."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    found = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
+    messages = [c["message"].get("content") if isinstance(c.get("message"), dict) else c.get("text") for c in found]
+    return "".join(text for text in messages if isinstance(text, str))
 
 
 def usage_of(answer: Any) -> tuple[int, int] | None:

@@ -17,8 +17,9 @@ from opportune.models.digest import model_digest
 from opportune.models.folder import check_folder, read_config
 from opportune.models.local import Local
 from opportune.models.placing import choose_device, choose_dtype
+from opportune.models.quantising import check_quantisation, quantisation
 from opportune.models.quiet import first_line, quiet
-from opportune.types import ModelInfo, Progress
+from opportune.types import ModelInfo, Progress, digest
 
 DEFAULT = smollm2.NAME
 
@@ -28,6 +29,7 @@ def load_model(
     *,
     device: str | None = None,
     dtype: str | None = None,
+    quantise: str | None = None,
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Local:
@@ -35,24 +37,28 @@ def load_model(
 
     `name`: None or "smollm2-135m" for the default model, a local Hugging Face folder, a .gguf file, or a hub name.
     `device`: cpu, cuda, cuda:N or mps; `dtype`: float32, bfloat16 or float16; automatic where None or "auto".
+    `quantise`: nf4 for weights of four bits, on a GPU with bitsandbytes.
     `trust_remote_code` lets the model's folder run its own Python code on this machine.
     `progress` is told about a download or a conversion, which happen once; by default a line on standard error.
     """
     quiet()
     place = choose_device(device)
     kind = choose_dtype(dtype, place)
+    check_quantisation(quantise, place)
     folder = find(name, progress or _announce)
     check_folder(folder)
     config = read_config(folder, trust_remote_code)
     options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
-    network = _network(folder, config, place, kind, options)
+    network = _network(folder, config, place, kind, options | quantisation(quantise, kind))
+    own = model_digest(folder)
     info = ModelInfo(
-        name=_label(name),
+        name=_label(name) + (f" in {quantise}" if quantise else ""),
         path=str(folder),
         parameters=count_parameters(network),
-        digest=model_digest(folder),
+        digest=digest([own, quantise]) if quantise else own,  # other weights, another model
         dtype=kind,
         device=place,
+        quantise=quantise,
     )
     return Local(network=network, tokenizer=_tokenizer(folder, options), info=info)
 
@@ -75,7 +81,7 @@ def find(name: str | None, progress: Progress) -> Path:
 
 def count_parameters(network: Any) -> int:
     """How many numbers the network has; weights used twice (tied) count once."""
-    return sum(parameter.numel() for parameter in network.parameters())
+    return int(network.num_parameters())
 
 
 def _label(name: str | None) -> str:
@@ -88,7 +94,7 @@ def _label(name: str | None) -> str:
     return path.stem if path.is_file() else path.resolve().name
 
 
-def _network(folder: Path, config: Any, device: str, dtype: str, options: dict[str, bool]) -> Any:
+def _network(folder: Path, config: Any, device: str, dtype: str, options: dict[str, Any]) -> Any:
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM

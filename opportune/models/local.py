@@ -59,9 +59,10 @@ class Local:
     def __init__(self, network: Any, tokenizer: Any, info: ModelInfo) -> None:
         self.network, self.tokenizer, self.info = network, tokenizer, info
         config = network.config.get_text_config()
+        self.context: int | None = getattr(config, "max_position_embeddings", None)  # tokens
         first = getattr(network.get_input_embeddings(), "size", 0)  # the ids of virtual tokens follow the vocabulary's
         virtual = range(first, first + getattr(network, "virtual_tokens", 0))
-        self._preparer = Preparer(tokenizer, getattr(config, "max_position_embeddings", None), virtual)
+        self._preparer = Preparer(tokenizer, self.context, virtual)
         self._engine = Engine(network)
         self._reuses = False
 
@@ -203,11 +204,11 @@ class Local:
             prompt.temperature,
             prompt.max_tokens,
             self._preparer.renderer.stops(prompt),
-            self._ends(rendered.chat),
+            self.ends(rendered.chat),
             prompt.seed,
         )
 
-    def _ends(self, chat: bool) -> frozenset[int]:
+    def ends(self, chat: bool) -> frozenset[int]:
         """The tokens that end an answer: the model's own, and the turn's end in chat."""
         settings = getattr(self.network, "generation_config", None)
         own = getattr(settings, "eos_token_id", None)

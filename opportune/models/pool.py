@@ -13,7 +13,7 @@ from opportune.models.local import Local
 from opportune.spec import ModelRef
 from opportune.types import ModelInfo
 
-_OPTIONS = {"device": str, "dtype": str, "trust": bool}
+_OPTIONS = {"device": str, "dtype": str, "quantise": str, "trust": bool}
 
 
 @dataclass(slots=True)
@@ -85,5 +85,6 @@ class ModelPool:
             if not isinstance(value, _OPTIONS.get(name, ())):
                 allowed = ", ".join(f"{key} ({kind.__name__})" for key, kind in _OPTIONS.items())
                 raise RecipeError(f"model {ref}: option {name}={value}; a model has {allowed}")
-        chosen = {"device": self.device, "dtype": self.dtype, "trust": self.trust} | dict(ref.options)
-        return {"device": chosen["device"], "dtype": chosen["dtype"], "trust_remote_code": chosen["trust"]}
+        chosen = {"device": self.device, "dtype": self.dtype, "quantise": None, "trust": self.trust} | dict(ref.options)
+        chosen["trust_remote_code"] = chosen.pop("trust")
+        return chosen

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from opportune.comparison import of_run
 from opportune.records import CallRecord
-from opportune.report import figures, lens_section, plots, scatter, table
+from opportune.report import crossing, figures, lens_section, plots, scatter, table
 from opportune.report.rendering import asset, policy, render, write_whole
 from opportune.report.transcript import ArmKey, inert_json, name_arms, transcript
 from opportune.rows import Comparison
@@ -46,6 +46,7 @@ def build(store: Store, run: str) -> str:
         date=_date(comparison.created),
         versions=record.config["versions"],
         table=table.html(comparison),
+        reasons=[row.why for row in comparison.rows if row.why],
         quality=figures.quality_against_cost(comparison),
         kinds=_kinds(comparison),
         points=figures.points(comparison),
@@ -53,11 +54,13 @@ def build(store: Store, run: str) -> str:
         recall_key=[(row.recipe, *_series(i)) for i, row in enumerate(figures.best_rows(comparison))],
         confusions=figures.confusions(comparison),
         shift=lens_section.html(comparison),
+        crossing=crossing.figure(comparison),
         curves=figures.learning_curves(comparison, names, store.curves(record.id)),
         known={
             "energy": any(row.measured.total().joules is not None for row in comparison.rows),
             "trial_scores": any(trial.dev_score is not None for arm in arms for trial in arm.facts.trials),
             "shared": any(row.saved is not None for row in comparison.rows),
+            "cached": any(row.cached is not None for row in comparison.rows),
         },
         trained=[(names[arm.hash, arm.seed], arm.facts) for arm in arms if arm.facts.trials],
         arms=arms,

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from opportune.metrics import short_name
 from opportune.records import Facts
-from opportune.report import numbers
+from opportune.report import numbers, training
 from opportune.report.rendering import render
 from opportune.rows import Comparison, Row
 from opportune.spec import parse
@@ -107,6 +107,7 @@ def notes(row: Row) -> list[str]:
     if row.rate_at_edge:
         rates = sorted({numbers.rate(s.facts.rate) for s in row.seeds if s.facts.rate_at_edge})
         found.append(f"the best learning rate, {', '.join(rates)}, is an end of its grid: a better one may lie outside")
+    found += training.notes(row)
     if row.diverged:
         found.append(f"the training diverged at the learning rate {', '.join(map(numbers.rate, row.diverged))}")
     if row.lessons_cut:
@@ -117,6 +118,12 @@ def notes(row: Row) -> list[str]:
         found.append(f"{row.shots_dropped:,} shots dropped so that prompts fit the context")
     if row.tokens_cut:
         found.append(f"{row.tokens_cut:,} tokens cut from the middle of inputs that were too long for the context")
+    if row.cached is not None:
+        worth = f", {numbers.money(row.cached.dollars)}" if row.cached.dollars is not None else ""
+        tokens = numbers.count((row.cached.tokens_in or 0) + (row.cached.tokens_out or 0))
+        found.append(
+            f"{row.cached.calls:,} calls answered by the response cache ({tokens} tokens{worth}), not paid again"
+        )
     return found
 
 

@@ -96,21 +96,39 @@ class ChainOfThought:
         return reasoning.read(text, question, task, self.extract)
 
     def _unaided(self, question: Question, task: TaskView) -> Flow[Answer]:
-        """Kojima et al.'s two calls."""
-        prompt = self._prompt(question, task, ())
-        prompt = replace(prompt, messages=(*prompt.messages, Message("assistant", TRIGGER)))
+        """Kojima et al.'s two calls, or the first of them with final=text."""
+        prompt = self._triggered(question, task)
         completions = yield [prompt]
         said = f"{TRIGGER} {completions[0].texts[0].strip()}"
-        if self.final == "text" and wording.choices_of(question, task) is not None:
+        if self.final == "text":
             return reasoning.read(said, question, task, self.extract)
         return (yield from reasoning.conclude(prompt, said, question, task, self.extract))
 
+    def lacks(self, example: Example) -> str | None:
+        """What an example would have to have to be taught by."""
+        return None if example.rationale else "a worked solution: a column rationale, or the one --rationale names"
+
     def teach(self, example: Example, task: TaskView, prepared: Prepared) -> list[Lesson]:
-        """The example's worked solution; nothing for an example without one."""
+        """The example's worked solution, and where a second call gives the answer that too; nothing for an example
+        without one."""
         if not example.rationale:
             return []
-        shots = tuple(shot for shot in prepared.shots if shot.id != example.id)
-        return [Lesson(self._prompt(wording.ask_of(example), task, shots), reasoning.solution(example))]
+        asked, solution = wording.ask_of(example), reasoning.solution(example)
+        if prepared.shots:
+            shots = tuple(shot for shot in prepared.shots if shot.id != example.id)
+            prompt, said = self._prompt(asked, task, shots), solution
+            concludes = self.final == "likelihood" and wording.choices_of(asked, task) is not None
+        else:
+            prompt, said = self._triggered(asked, task), f"{TRIGGER} {solution}"
+            concludes = self.final != "text"
+        lessons = [Lesson(prompt, solution)]
+        if concludes:
+            lessons.append(Lesson(reasoning.closing(prompt, said, asked, task), example.target))
+        return lessons
+
+    def _triggered(self, question: Question, task: TaskView) -> Prompt:
+        prompt = self._prompt(question, task, ())
+        return replace(prompt, messages=(*prompt.messages, Message("assistant", TRIGGER)))
 
     def _prompt(self, question: Question, task: TaskView, shots: tuple[Example, ...]) -> Prompt:
         messages = reasoning.head(task, self.instruction)

@@ -89,12 +89,10 @@ class LeastToMost:
             completions = yield [self._reduction(question, prepared.library)]
             parts = subquestions(completions[0].texts[0], question.input)[: self.steps]
         messages = self._beginning(task, prepared)
-        problem = f"{question.input.strip()}\n\n" if self.decompose == "model" and parts else ""
-        for part in parts:
-            asked = wording.marked(f"{problem}Question: ", part, "\nAnswer:")
+        for place, part in enumerate(parts):
+            asked = self._step(question, part, first=place == 0)
             completions = yield [self._prompt([*messages, asked])]
             messages += [asked, reasoning.said_by_model(completions[0].texts[0], "unknown")]
-            problem = ""
         prompt = self._prompt([*messages, reasoning.question(question, task)])
         choices = wording.choices_of(question, task)
         completions = yield [prompt if choices is None else replace(prompt, choices=choices)]
@@ -102,12 +100,51 @@ class LeastToMost:
             return choosing.answer(replace(prompt, choices=choices), completions[0])
         return reasoning.read(completions[0].texts[0], question, task, self.extract)
 
+    def _step(self, question: Question, part: str, *, first: bool) -> Message:
+        """A simpler question; the first one after the problem it comes from, unless it holds that itself."""
+        problem = f"{question.input.strip()}\n\n" if first and self.decompose == "model" else ""
+        return wording.marked(f"{problem}Question: ", part, "\nAnswer:")
+
+    def lacks(self, example: Example) -> str | None:
+        """What an example would have to have to be taught by."""
+        if self._decomposed(example) is not None:
+            return None
+        return 'a decomposition: a rationale that is a list of {"question", "answer"}, one for each simpler question'
+
+    def _decomposed(self, example: Example) -> tuple[list[tuple[str, str]], str] | None:
+        """The simpler questions as they will be asked with their answers, and the reasoning of the last step; None for
+        an example without them."""
+        steps = reasoning.steps_of(example)
+        answers = {_plain(question): answer for question, answer in steps}
+        own = answers.pop(_plain(example.input), "")
+        parts = [question for question, _ in steps if _plain(question) in answers][: self.steps]
+        if self.decompose == "prefixes":
+            parts = prefixes(example.input)
+        if not steps or not all(_plain(part) in answers for part in parts):
+            return None
+        return [(part, answers[_plain(part)]) for part in parts], own
+
     def teach(self, example: Example, task: TaskView, prepared: Prepared) -> list[Lesson]:
-        """The last step: the question after the worked examples, answered by its worked solution where it has one."""
+        """Decomposing (but not with prefixes), each simpler question after those before it, and the question itself;
+        nothing for an example without a decomposition."""
+        if (decomposed := self._decomposed(example)) is None:
+            return []
+        parts, own = decomposed
+        asked, lessons = wording.ask_of(example), list[Lesson]()
+        if self.decompose == "model":
+            listed = "\n".join(f"{number}. {part}" for number, (part, _) in enumerate(parts, 1))
+            lessons.append(Lesson(self._reduction(asked, prepared.library), listed or f"1. {example.input}"))
         others = tuple(shot for shot in prepared.shots if shot.id != example.id)
         messages = self._beginning(task, replace(prepared, shots=others))
-        asked = reasoning.question(wording.ask_of(example), task)
-        return [Lesson(self._prompt([*messages, asked]), reasoning.solution(example))]
+        for place, (part, answer) in enumerate(parts):
+            step = self._step(asked, part, first=place == 0)
+            lessons.append(Lesson(self._prompt([*messages, step]), answer))
+            messages += [step, reasoning.said_by_model(answer)]
+        last = self._prompt([*messages, reasoning.question(asked, task)])
+        choices = wording.choices_of(asked, task)
+        if choices is not None:
+            return [*lessons, Lesson(replace(last, choices=choices), example.target)]
+        return [*lessons, Lesson(last, reasoning.concluded(own, example))]
 
     def _beginning(self, task: TaskView, prepared: Prepared) -> list[Message]:
         messages = reasoning.head(task, self.instruction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from opportune.strategies import wording
@@ -30,7 +31,24 @@ def question(asked: Question, task: TaskView, *, shot: bool = False, context: st
 
 def solution(example: Example) -> str:
     """A worked answer as a demonstration gives it, ended as it will be looked for."""
-    return f"{(example.rationale or '').strip()} The answer is {example.target}.".strip()
+    steps = steps_of(example)
+    worked = " ".join(answer for _, answer in steps) if steps else (example.rationale or "").strip()
+    return concluded(worked, example)
+
+
+def concluded(worked: str, example: Example) -> str:
+    """Reasoning that ends in the example's answer."""
+    return f"{worked} The answer is {example.target}.".strip()
+
+
+def steps_of(example: Example) -> tuple[tuple[str, str], ...]:
+    """A rationale that is a decomposition, as simpler questions with their answers; none where it is plain text."""
+    if not (example.rationale or "").startswith("["):
+        return ()
+    try:
+        return tuple((step["question"], step["answer"]) for step in json.loads(example.rationale or ""))
+    except (ValueError, KeyError, TypeError):
+        return ()
 
 
 def demonstration(example: Example, task: TaskView) -> tuple[Message, Message]:
@@ -51,32 +69,30 @@ def said_by_model(text: str, otherwise: str = "") -> Message:
     return Message("assistant", kept, cut=(0, len(kept)))
 
 
+def closing(prompt: Prompt, said: str, asked: Question, task: TaskView) -> Prompt:
+    """The call that brings a text to its answer: the text as the beginning of what the model says, and a cue."""
+    beginning = replace(said_by_model(said), content=f"{said.strip()}\n{cue(shape_of(task))}".strip())
+    begun = prompt.messages[-1].role == "assistant"
+    return replace(
+        prompt,
+        messages=(*(prompt.messages[:-1] if begun else prompt.messages), beginning),
+        choices=wording.choices_of(asked, task),
+        max_tokens=CLOSING_TOKENS,
+        stop=("\n",),
+    )
+
+
 def conclude(prompt: Prompt, said: str, asked: Question, task: TaskView, how: Extract) -> Flow[Answer]:
     """One more call that brings a text to its answer (Kojima et al. 2022): the likeliest choice after it, or a few
     words."""
     from opportune.strategies import choosing
 
-    closing = cue(shape_of(task))
-    beginning = replace(said_by_model(said), content=f"{said.strip()}\n{closing}".strip())
-    messages = (
-        (*prompt.messages[:-1], beginning)
-        if prompt.messages[-1].role == "assistant"
-        else (
-            *prompt.messages,
-            beginning,
-        )
-    )
-    final = replace(
-        prompt,
-        messages=messages,
-        choices=wording.choices_of(asked, task),
-        max_tokens=CLOSING_TOKENS,
-        stop=("\n",),
-    )
+    final = closing(prompt, said, asked, task)
     completions = yield [final]
+    said_before = final.messages[-1].content
     if final.choices is not None:
         found = choosing.answer(final, completions[0])
-        return replace(found, raw=f"{beginning.content} {found.raw}")
+        return replace(found, raw=f"{said_before} {found.raw}")
     text = completions[0].texts[0]
     found = read(f"The answer is {text}", asked, task, how)
-    return replace(found, raw=f"{beginning.content}{text}")
+    return replace(found, raw=f"{said_before}{text}")

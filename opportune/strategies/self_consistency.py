@@ -83,6 +83,11 @@ class SelfConsistency:
                 answer: Answer = stop.value
                 return answer
 
+    def lacks(self, example: Example) -> str | None:
+        """What an example would have to have to be taught by."""
+        lacks = getattr(self._inner(), "lacks", None)
+        return lacks(example) if lacks else None
+
     def teach(self, example: Example, task: TaskView, prepared: tuple[Strategy, Any]) -> list[Lesson]:
         """What the repeated strategy teaches."""
         inner, settled = prepared

@@ -83,7 +83,7 @@ class StepBack:
 
     def _reconsider(self, question: Question, task: TaskView) -> Flow[Answer]:
         messages: list[Message] = [reasoning.question(question, task)]
-        answer = yield from self._answer(messages, question, task)
+        draft = answer = yield from self._answer(messages, question, task)
         for _ in range(self.rounds):
             messages += [reasoning.said_by_model(answer.raw, "I do not know."), Message("user", REVIEW)]
             completions = yield [self._prompt([*reasoning.head(task, self.instruction), *messages])]
@@ -92,7 +92,7 @@ class StepBack:
                 break
             messages += [reasoning.said_by_model(review), Message("user", REFINE)]
             answer = yield from self._answer(messages, question, task)
-        return answer
+        return replace(answer, draft=draft.text)
 
     def _answer(self, messages: Sequence[Message], question: Question, task: TaskView) -> Flow[Answer]:
         """The answer after these messages: the likeliest choice, or what is written."""

@@ -61,9 +61,7 @@ def _input(row: Row, columns: Columns) -> str:
 def _draft(row: Row, text: str, table: Table, columns: Columns, seen: Counter[str]) -> Draft:
     choices = _choices(row)
     target = _target(row, table, columns, choices)
-    rationale = None
-    if columns.rationale is not None:
-        rationale = text_of(row.values.get(columns.rationale), columns.rationale, row.place) or None
+    rationale = None if columns.rationale is None else _rationale(row, columns.rationale)
     group = None
     if columns.group is not None:
         # An empty group is no group: the example stands alone.
@@ -73,6 +71,16 @@ def _draft(row: Row, text: str, table: Table, columns: Columns, seen: Counter[st
     name = content if seen[content] == 1 else f"{content}-{seen[content]}"
     listed = isinstance(row.values.get(columns.target), list | tuple)
     return Draft(Example(name, text, target, choices, rationale, group), row.place, listed)
+
+
+def _rationale(row: Row, column: str) -> str | None:
+    """A worked solution: text, or a decomposition, a list of simpler questions with their answers, kept as JSON."""
+    value = row.values.get(column)
+    if isinstance(value, list | tuple):
+        if not all(isinstance(step, Mapping) and {"question", "answer"} <= step.keys() for step in value):
+            raise TaskError(f'{row.place}: column {column!r} holds a list; its items are {{"question", "answer"}}')
+        value = compact([{key: str(step[key]) for key in ("question", "answer")} for step in value]) if value else ""
+    return text_of(value, column, row.place) or None
 
 
 def _target(row: Row, table: Table, columns: Columns, choices: tuple[str, ...] | None) -> str:

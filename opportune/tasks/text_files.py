@@ -17,7 +17,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 def read_json_lines(path: Path) -> list[Row]:
     """One object a line; an empty line is an empty row. Raises TaskError naming the line."""
-    return [_json_row(text, f"{path} line {number}") for number, text in _lines(path)]
+    return [json_row(text, f"{path} line {number}") for number, text in lines(path)]
 
 
 def read_json(path: Path) -> list[Row]:
@@ -32,7 +32,7 @@ def read_json(path: Path) -> list[Row]:
 
 def read_csv(path: Path) -> list[Row]:
     """Comma-separated values under a header; separated by semicolons where the header has those and no comma."""
-    header = next((text for _, text in _lines(path)), "")
+    header = next((text for _, text in lines(path)), "")
     return _read_separated(path, ";" if ";" in header and "," not in header else ",")
 
 
@@ -43,7 +43,7 @@ def read_tsv(path: Path) -> list[Row]:
 
 def _read_separated(path: Path, delimiter: str) -> list[Row]:
     csv.field_size_limit(LONGEST_LINE)
-    reader = csv.reader((text for _, text in _lines(path)), delimiter=delimiter, strict=True)
+    reader = csv.reader((text for _, text in lines(path)), delimiter=delimiter, strict=True)
     rows: list[Row] = []
     header: list[str] | None = None
     while True:
@@ -77,7 +77,8 @@ def _by_column(header: list[str], cells: list[str], place: str) -> dict[str, str
     return dict(zip(header, cells, strict=False))
 
 
-def _json_row(text: str, place: str) -> Row:
+def json_row(text: str, place: str) -> Row:
+    """The row of a line that holds an object; of an empty line an empty one. Raises TaskError naming the place."""
     return _record(_parsed(text, place, ""), place) if text.strip() else Row({}, place)
 
 
@@ -97,7 +98,7 @@ def _record(value: Any, place: str) -> Row:
     return Row(value, place)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines with their numbers from 1. Never holds more than the longest line allowed."""
     offset = 0
     with path.open("rb") as file:

@@ -22,7 +22,7 @@ from opportune.training.crew import order, processes
 from opportune.training.loss import CHUNK
 from opportune.training.masters import Masters
 from opportune.training.memory import Budget, Layout
-from opportune.training.packing import Pack, TokenLesson
+from opportune.training.packing import Pack, TokenLesson, identity
 from opportune.training.recomputing import recomputing
 from opportune.training.replica import Alone, Replica
 from opportune.training.schedule import rate_at
@@ -46,7 +46,9 @@ class Settings:
     decay: float = 0.5  # fraction of the steps
     clip: float = 1.0  # norm of the gradient
     weight_decay: float = 0.0
+    every: int | None = None  # steps between evaluations, which end with one; None: an epoch
     patience: int = 2  # evaluations without a new best before it stops
+    most_steps: int | None = None  # shortens the run that the epochs would make
     stop_after: int | None = None  # pause after so many steps; the same call without it goes on
     checkpoint_seconds: float = 60.0
 
@@ -122,14 +124,22 @@ def train(
     Where torch.distributed has several processes, all of them call this alike (or follow, see `opportune.together`) and
     train together; only the leading one evaluates.
     """
-    taught = [(lesson.ids, lesson.start) for lesson in lessons]
+    taught = [(each.ids, each.start, each.breaks) for each in lessons] if processes() > 1 else []
     order("train", lessons=taught, settings=asdict(settings), folder=str(folder), evaluates=evaluate is not None)
     return _Training(network, lessons, settings, folder, evaluate, watch).run()
 
 
 def total_steps(lessons: int, settings: Settings) -> int:
     """Steps of a whole training."""
-    return settings.epochs * math.ceil(lessons / settings.batch)
+    steps = settings.epochs * math.ceil(lessons / settings.batch)
+    return steps if settings.most_steps is None else min(steps, settings.most_steps)
+
+
+def chosen(lessons: int, settings: Settings, step: int) -> list[int]:
+    """Which lessons a step takes, by their places."""
+    epoch, within = divmod(step, math.ceil(lessons / settings.batch))
+    shuffled = torch.randperm(lessons, generator=_generator(settings.seed, epoch)).tolist()
+    return shuffled[within * settings.batch : (within + 1) * settings.batch]
 
 
 def figures_of(network: Any, evaluate: Evaluate) -> dict[str, float]:
@@ -146,7 +156,7 @@ def figures_of(network: Any, evaluate: Evaluate) -> dict[str, float]:
 def key_of(lessons: Sequence[TokenLesson], settings: Settings, masters: Masters | Replica) -> str:
     """Identifies the training that a checkpoint belongs to."""
     known = asdict(settings) | {"stop_after": None, "checkpoint_seconds": None}
-    return digest([known, [(lesson.ids, lesson.start) for lesson in lessons], sorted(masters.weights)])
+    return digest([known, identity(lessons), sorted(masters.weights)])
 
 
 class _Training:
@@ -183,7 +193,8 @@ class _Training:
         while self.state.done < pause and not self.state.stale(self.settings.patience):
             with self.budget.watched():
                 self._step()
-            if self.state.done % self._epoch == 0 and self.evaluate:
+            due = self.state.done % (self.settings.every or self._epoch) == 0 or self.state.done == self.steps
+            if due and self.evaluate:
                 self._evaluate(self.evaluate)
             if self.due:
                 self._save()
@@ -198,15 +209,9 @@ class _Training:
     def _epoch(self) -> int:
         return math.ceil(len(self.lessons) / self.settings.batch)
 
-    def _lessons_of(self, step: int) -> list[TokenLesson]:
-        epoch, within = divmod(step, self._epoch)
-        shuffled = torch.randperm(len(self.lessons), generator=_generator(self.settings.seed, epoch)).tolist()
-        chosen = shuffled[within * self.settings.batch : (within + 1) * self.settings.batch]
-        return [self.lessons[index] for index in chosen]
-
     def _step(self) -> None:
         began, step = time.perf_counter(), self.state.done
-        lessons = self._lessons_of(step)
+        lessons = [self.lessons[place] for place in chosen(len(self.lessons), self.settings, step)]
         rate = rate_at(step, self.steps, self.settings.rate, self.settings.warmup, self.settings.decay)
         self.optimizer.param_groups[0]["lr"] = rate
         torch.manual_seed(_generator(self.settings.seed, step).initial_seed())  # of dropout

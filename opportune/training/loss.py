@@ -36,26 +36,38 @@ def device_of(network: Any) -> torch.device:
 
 def summed_loss(network: Any, pack: Pack) -> Tensor:
     """The negative log-likelihood of the pack's targets, summed, float32. Differentiable."""
+    return row_losses(network, pack).sum()
+
+
+def row_losses(network: Any, pack: Pack) -> Tensor:
+    """The negative log-likelihood of each target of a pack: [rows], float32. Differentiable."""
     device = device_of(network)
     ids, rows, labels = pack.ids.to(device), pack.rows.to(device), pack.labels.to(device)
     if not has_own_attention(network):
         return cross_entropy(
-            network(input_ids=ids[None], use_cache=False).logits[0, rows].float(), labels, reduction="sum"
+            network(input_ids=ids[None], use_cache=False).logits[0, rows].float(), labels, reduction="none"
         )
     hidden = packed_forward(network, ids, pack.plan.positions.to(device), Packed(pack.plan))[rows]
     if len(rows) <= CHUNK or not torch.is_grad_enabled():
-        return _chunks(network, hidden, labels, _chunk_loss)
+        return _chunks(network, hidden, labels, _chunk_losses)
     # With many rows the logits are computed again in the backward pass instead of being kept.
-    return _chunks(network, hidden, labels, partial(checkpoint, _chunk_loss, use_reentrant=False))
+    return _chunks(network, hidden, labels, partial(checkpoint, _chunk_losses, use_reentrant=False))
 
 
-def _chunks(network: Any, hidden: Tensor, labels: Tensor, loss: Callable[..., Any]) -> Tensor:
+def _chunks(network: Any, hidden: Tensor, labels: Tensor, losses: Callable[..., Any]) -> Tensor:
     parts = zip(torch.split(hidden, CHUNK), torch.split(labels, CHUNK), strict=True)
-    return torch.stack([loss(network, rows, wanted) for rows, wanted in parts]).sum()
+    return torch.cat([losses(network, rows, wanted) for rows, wanted in parts])
 
 
-def _chunk_loss(network: Any, hidden: Tensor, labels: Tensor) -> Tensor:
-    return cross_entropy(head(network, hidden).float(), labels, reduction="sum")
+def _chunk_losses(network: Any, hidden: Tensor, labels: Tensor) -> Tensor:
+    return cross_entropy(head(network, hidden).float(), labels, reduction="none")
+
+
+def lesson_losses(network: Any, lessons: Sequence[TokenLesson]) -> list[float]:
+    """The negative log-likelihood of each lesson's targets, summed, in nats. The network is taken as it stands."""
+    with torch.no_grad():
+        rows = torch.cat([row_losses(network, pack) for pack in packs(lessons, row_budget(network))])
+    return [float(own.sum()) for own in torch.split(rows.double(), [lesson.targets for lesson in lessons])]
 
 
 def lesson_loss(network: Any, lessons: Sequence[TokenLesson]) -> float:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,16 +22,45 @@ from opportune.inference.tree import plant
 
 @dataclass(frozen=True, slots=True)
 class TokenLesson:
-    """One lesson: ids[start:] are the targets (with the end token), ids[:start] the prompt, at least one token."""
+    """One lesson: ids[start:] are the targets (with the end token), ids[:start] the prompt, at least one token.
+
+    A block of raw text may hold several documents: each but the first begins at one of `breaks` with a token that is
+    no target, its positions from nought, and sees no other.
+    """
 
     ids: tuple[int, ...]
     start: int
+    breaks: tuple[int, ...] = ()
     cut: bool = False  # it lost demonstrations or part of its input to the length limit
 
     @property
     def targets(self) -> int:
         """How many tokens are learned."""
-        return len(self.ids) - self.start
+        return len(self.ids) - self.start - len(self.breaks)
+
+    def parts(self) -> list[TokenLesson]:
+        """One lesson a document."""
+        if not self.breaks:
+            return [self]
+        edges = pairwise((0, *self.breaks, len(self.ids)))
+        return [TokenLesson(self.ids[a:b], 1 if a else self.start) for a, b in edges]
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """Lessons too many to be listed, which know by themselves what tells them from others."""
+
+    @property
+    def key(self) -> str:
+        """Equal keys, equal lessons."""
+        ...
+
+
+def identity(lessons: Sequence[TokenLesson]) -> Any:
+    """What tells these lessons from others, JSON-like."""
+    if isinstance(lessons, Keyed):
+        return lessons.key
+    return [(lesson.ids, lesson.start, *lesson.breaks) for lesson in lessons]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +77,7 @@ def packs(lessons: Sequence[TokenLesson], budget: int) -> Iterator[Pack]:
     """The lessons in order, as many to a row as take `budget` rows together (at least one lesson)."""
     group: list[TokenLesson] = []
     room = 0
-    for lesson in lessons:
+    for lesson in (part for whole in lessons for part in whole.parts()):
         fresh = _fresh(lesson, group)
         if group and fresh > room:
             yield _pack(group)

@@ -41,6 +41,11 @@ def overhead(rates: int) -> float:
     return PROBE * (rates - 1) + (1 - PROBE) * (min(rates, FINALISTS) - 1)
 
 
+def probe_steps(steps: int) -> int:
+    """The steps of a rate's probe, of a run of so many."""
+    return max(1, round(PROBE * steps))
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One rate as far as it was trained: its probe, and of a finalist the whole run."""
@@ -151,7 +156,7 @@ class _Search:
     def probed(self, rate: float, probe: Evaluate) -> Trial:
         """The first eighth of the run at this rate."""
         steps: list[Step] = []
-        stop = max(1, round(PROBE * total_steps(len(self.lessons), self.settings)))
+        stop = probe_steps(total_steps(len(self.lessons), self.settings))
         try:
             done = self._train(replace(self.settings, rate=rate, stop_after=stop), None, steps)
             trial = Trial(rate, figures_of(self.network, probe), done.steps)

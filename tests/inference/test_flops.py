@@ -73,3 +73,12 @@ def test_lora_but_for_the_first_layers_input(parents: list[int], shared: int) ->
     assert forward == forward_flops(shape, TOKENS, pairs, ROWS)
     first = 2 * TOKENS * (32 * (32 + 16 + 16) + 3 * 4 * 32)  # query, key and value: no gradient of their input
     assert backward == backward_flops(shape, TOKENS, pairs, ROWS) - first
+
+
+@pytest.mark.parametrize(("parents", "shared"), PLANS.values(), ids=PLANS)
+def test_nothing_flows_back_below_the_last_layers(parents: list[int], shared: int) -> None:
+    network = Full(last=1).attach(llama(4), 0)
+    forward, backward, pairs = counted(network, parents, shared)
+    shape = shape_of(network)
+    assert forward == forward_flops(shape, TOKENS, pairs, ROWS)
+    assert backward == backward_flops(shape, TOKENS, pairs, ROWS)

@@ -82,6 +82,20 @@ def test_the_packed_loss_is_that_of_the_saved_artefact_in_peft_alone(method: Any
         assert packed == pytest.approx(float(plain_loss(alone, made)), rel=1e-4)
 
 
+@pytest.mark.parametrize("method", [PromptTuning(tokens=5), PrefixTuning(tokens=4)], ids=str)
+def test_the_gradient_of_what_is_learned_is_pefts(method: Any, tmp_path: Any) -> None:
+    made = lessons(6)
+    network = spread(method.attach(llama(), 3, HINTS))
+    sum(summed_loss(network, pack) for pack in packs(shifted(made, method.tokens), 1000)).backward()
+    method.save(network, tmp_path)
+    alone = PeftModel.from_pretrained(llama(own=False), tmp_path).eval()
+    theirs = alone.prompt_encoder["default"].embedding.weight.requires_grad_(True)
+    plain_loss(alone, made).backward()
+    ((_, ours),) = [(name, weight) for name, weight in network.named_parameters() if weight.requires_grad]
+    gradient = ours.grad.permute(2, 0, 1, 3, 4).reshape(theirs.shape) if ours.ndim == 5 else ours.grad
+    torch.testing.assert_close(gradient, theirs.grad, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_gradients_are_those_of_one_lesson_at_a_time(method: Any) -> None:
     made = shifted(lessons(6), method.tokens)

@@ -94,5 +94,5 @@ def test_the_bootstrap_of_macro_f1_is_that_of_its_definition_and_takes_no_second
         1,
         statistics.Draws(draws.counts[:50], draws.seeds[:50], draws.codes),
     )
-    assert scoring._resampled(found, 1)[:50] == pytest.approx(slow, abs=1e-12)
+    assert scoring.resampled(found, 1)[:50] == pytest.approx(slow, abs=1e-12)
     assert interval.low < interval.value < interval.high

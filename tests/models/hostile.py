@@ -49,8 +49,9 @@ class StandIn:
                  name="m", likes=None):  # fmt: skip
         self.say, self.ways, self.share, self.limit, self.latency = say, ways, share, limit, latency
         self.reply, self.name, self.likes = reply, name, likes
+        self.listing = 404  # the status of the list of models, which many servers do not have
         self._random, self._lock, self._taken = random.Random(seed), threading.Lock(), deque()
-        self.requests, self.kinds = [], Counter()
+        self.requests, self.answered, self.kinds = [], [], Counter()
         self.tokens_in = self.tokens_out = self.running = self.most_running = 0
 
     def __enter__(self):
@@ -85,6 +86,7 @@ class StandIn:
                 self.running -= 1
         if reply.status == 200 and isinstance(reply.body, dict) and not reply.half and not reply.delay:
             with self._lock:
+                self.answered.append((path, body))
                 usage = reply.body.get("usage", {})
                 self.tokens_in += usage.get("prompt_tokens", 0)
                 self.tokens_out += usage.get("completion_tokens", 0)
@@ -209,9 +211,14 @@ def _handler(stand_in):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
+        def do_GET(self):
+            self._send(Reply(stand_in.listing, error("no list of models")))
+
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            reply = stand_in.handle(self.path, body, self.headers)
+            self._send(stand_in.handle(self.path, body, self.headers))
+
+        def _send(self, reply):
             sent = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             self.send_response(reply.status)
             for name, value in {"Content-Type": "application/json", **reply.headers}.items():

@@ -13,7 +13,8 @@ from opportune.errors import ModelError, RecipeError
 from opportune.inference.rendering import plain
 from opportune.models.budget import Budget
 from opportune.models.endpoint import Endpoint, Remote
-from opportune.models.endpoint_calls import Patience, retry_after
+from opportune.models.endpoint_calls import Patience
+from opportune.models.endpoint_failures import retry_after
 from opportune.models.endpoint_wire import GO_ON, alike, context_told, too_long
 from opportune.models.prices import Price
 from opportune.spec import parse

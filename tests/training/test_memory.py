@@ -18,7 +18,7 @@ from opportune.report.table import markdown
 from opportune.training import memory
 from opportune.training.loop import Settings, train
 from opportune.training.loss import summed_loss
-from opportune.training.memory import Budget, Layout, need_of
+from opportune.training.memory import Budget, Layout, layouts, need_of
 from opportune.training.packing import TokenLesson, packs
 from opportune.training.recomputing import recomputing
 from tests.models.tiny import save_folder

@@ -1,0 +1,96 @@
+"""What was measured of each strategy, written into its page in docs/strategies/ from the result files.
+
+Called by `python -m benchmarks.table`, which passes the results in; a page takes part where it has the two marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import ROOT
+
+FOLDER = ROOT / "docs" / "strategies"
+BEGIN, END = "<!-- measured: made by `python -m benchmarks.table` -->", "<!-- end of measured -->"
+NOT_YET = "Nothing yet: `make bench` measures it."
+Record = dict[str, Any]
+
+
+def pages(records: Iterable[Record]) -> dict[Path, str]:
+    """Every page that takes part, as it should read."""
+    records = list(records)
+    texts = {path: path.read_text() for path in sorted(FOLDER.glob("*.md"))}
+    return {path: _filled(text, path.stem, records) for path, text in texts.items() if BEGIN in text}
+
+
+def _filled(text: str, strategy: str, records: list[Record]) -> str:
+    head, rest = text.split(BEGIN)
+    return f"{head}{BEGIN}\n\n{measured(strategy, records)}\n\n{END}{rest.split(END)[1]}"
+
+
+def measured(strategy: str, records: Iterable[Record]) -> str:
+    """The results of one strategy, a row for each recipe and task."""
+    names = {"baselines": ("majority", "tfidf")}.get(strategy, (strategy,))
+    rows = [row for record in records if not record["quick"] for row in _rows(record, names)]
+    if not rows:
+        return NOT_YET
+    titles = ["task", "recipe", "score [95 %]", "unparsed", "calls a question", "tokens in / out a question"]
+    lines = [" | ".join(cells) for cells in (titles, ["---"] * len(titles), *rows)]
+    table = "\n".join(f"| {line} |" for line in lines)
+    return f"{table}\n\nThe default model; machine, commit and date of each are in [benchmarks](../benchmarks.md)."
+
+
+def _rows(record: Record, names: tuple[str, ...]) -> list[list[str]]:
+    if record["name"] == "calibration":
+        return _calibrated(record) if "k-shot" in names else []
+    found = [row for row in record.get("rows", ()) if isinstance(row, dict) and _strategy(row.get("recipe")) in names]
+    return [_row(row, row.get("task") or record["work"].split(",")[0]) for row in found]
+
+
+def _row(row: Record, task: str) -> list[str]:
+    none = row["score"] is None
+    score = "failed" if none else f"{row['score']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    seeds = len(row.get("scores_by_seed") or [1])
+    unparsed = "–" if none or not row["n"] else f"{row['unparsed'] / row['n'] / seeds:.0%}"
+    calls, tokens_in, tokens_out = (_number(_used(row, name)) for name in _USED)
+    return [task, f"`{row['recipe']}`", score, unparsed, calls, f"{tokens_in} / {tokens_out}"]
+
+
+def _used(row: Record, name: str) -> float | None:
+    """Of asking, for each question."""
+    if "cost" not in row:
+        return row.get(f"{name}_per_question")
+    amount = row["cost"]["asking"]["measured"][name]
+    return None if amount is None or not row["n"] else amount / row["n"]
+
+
+_USED = ("calls", "tokens_in", "tokens_out")
+
+
+def _calibrated(record: Record) -> list[list[str]]:
+    """Means over the draws of the shots, with their standard deviation."""
+    return [
+        [
+            row["task"],
+            f"`k-shot:k={row['shots']},pick=random,format=plain,calibrate={kind}`",
+            f"{row[kind]['mean']:.3f}, sd {row[kind]['sd']:.3f}, worst {row[kind]['worst']:.3f}",
+            "0%",
+            "1",
+            "– / 0",
+        ]
+        for row in record["rows"]
+        for kind in ("none", "contextual", "batch")
+    ]
+
+
+def _strategy(recipe: str | None) -> str | None:
+    """The strategy of a recipe that trains nothing."""
+    from opportune.spec import parse
+
+    parts = parse(recipe).parts if recipe else ()
+    return parts[0].name if len(parts) == 1 else None
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.3g}"

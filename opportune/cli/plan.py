@@ -1,0 +1,245 @@
+"""`opportune plan`: what training or asking will cost, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from opportune.cli.compare import Json, Runs
+
+if TYPE_CHECKING:
+    from opportune.planner.architecture import Architecture
+    from opportune.planner.calibration import Calibration
+    from opportune.planner.hardware import Table
+    from opportune.planner.plan import Plan, Request
+
+Model = Annotated[
+    str | None, typer.Option(help="A Hugging Face folder or config.json, or a well-known name: llama-3.1-8b.")
+]
+Parameters = Annotated[str | None, typer.Option(help="Only a size, such as 350M or 10B; widths are chosen by a rule.")]
+Vocabulary = Annotated[int | None, typer.Option(min=2, help="Tokens of the vocabulary, with --parameters.")]
+Method = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method", help="A method or a recipe: full, lora:rank=8, pretrain, continual, k-shot:k=8. Repeatable."
+    ),
+]
+Tokens = Annotated[str | None, typer.Option(help="Tokens read in training, all passes together: 50M.")]
+Examples = Annotated[int | None, typer.Option(min=1, help="Training examples, each --length tokens long.")]
+Epochs = Annotated[float, typer.Option(min=0.01, help="Passes over the examples.")]
+TaskFile = Annotated[str | None, typer.Option("--task", help="A task's file: counts its examples and their lengths.")]
+Length = Annotated[int | None, typer.Option(min=1, help="Tokens of a sequence.")]
+Batch = Annotated[int | None, typer.Option(help="Sequences a step, over all devices.")]
+Micro = Annotated[int | None, typer.Option(help="Sequences that a device computes at once. Default: what fits.")]
+Hardware = Annotated[str, typer.Option(help="h100, h100x8, a list with commas, 'this machine', or 'cheapest'.")]
+Devices = Annotated[Path | None, typer.Option("--devices", help="JSON file of devices of your own.")]
+Base = Annotated[
+    Literal["bfloat16", "float16", "float32", "mixed", "nf4", "nf4-double", "int8"] | None,
+    typer.Option(help="How the model's own weights are kept; nf4 is QLoRA."),
+]
+Checkpoint = Annotated[Literal["none", "selective", "full"] | None, typer.Option(help="Activations computed twice.")]
+Optimizer = Annotated[Literal["adamw", "adamw-8bit", "adamw-paged", "lion", "sgd"], typer.Option(help="The optimizer.")]
+Software = Annotated[str | None, typer.Option(help="transformers, opportune, litgpt, torchtune, sharded, megatron ...")]
+Tensor = Annotated[int | None, typer.Option(help="Tensor shards of every layer.")]
+Pipeline = Annotated[int | None, typer.Option(help="Pipeline stages.")]
+Grid = Annotated[bool, typer.Option("--table", help="Compare every way of training at 100M, 10B and 150B parameters.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="The table as Markdown.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Write the table as a page with plots.")]
+Probe = Annotated[bool, typer.Option("--probe", help="Measure this machine (under a minute) and keep the result.")]
+Ledger = Annotated[bool, typer.Option("--ledger", help="Predicted against measured of all runs in --runs.")]
+
+
+def plan(
+    model: Model = None,
+    parameters: Parameters = None,
+    vocabulary: Vocabulary = None,
+    methods: Method = None,
+    tokens: Tokens = None,
+    examples: Examples = None,
+    epochs: Epochs = 1.0,
+    task: TaskFile = None,
+    length: Length = None,
+    batch: Batch = None,
+    micro: Micro = None,
+    hardware: Hardware = "h100",
+    devices: Devices = None,
+    base: Base = None,
+    checkpoint: Checkpoint = None,
+    optimizer: Optimizer = "adamw",
+    software: Software = None,
+    tensor: Tensor = None,
+    pipeline: Pipeline = None,
+    grid: Grid = False,
+    markdown: Markdown = False,
+    html: Html = None,
+    probe: Probe = False,
+    ledger: Ledger = False,
+    runs: Runs = Path("opportune-runs"),
+    as_json: Json = False,
+) -> None:
+    """Memory, time, energy and dollars of a method or a strategy, each with its 90 % interval; nothing is run."""
+    from opportune.planner import calibration
+    from opportune.planner import hardware as hardware_
+
+    table: dict[str, Any] = {**hardware_.shipped(), **_probed()}
+    if devices:
+        table |= hardware_.read_devices(devices)
+    found = calibration.shipped()
+    if probe:
+        _probe(as_json)
+    elif ledger:
+        _ledger(runs, as_json)
+    elif grid or markdown or html:
+        _grid(table, found, markdown=markdown, html=html, as_json=as_json)
+    else:
+        from opportune.planner.data import data_of
+
+        a = _architecture(model, parameters, vocabulary)
+        data = data_of(tokens, examples, epochs, task, length)
+        options: dict[str, Any] = {
+            "batch": batch, "micro": micro, "base": base, "checkpoint": checkpoint, "software": software,
+            "optimizer": optimizer, "tensor": tensor, "pipeline": pipeline,
+        }  # fmt: skip
+        _plans(a, methods or ["lora"], data, hardware, table, found, options, as_json)
+
+
+def _architecture(model: str | None, parameters: str | None, vocabulary: int | None) -> Architecture:
+    from opportune.errors import UsageError
+    from opportune.planner import catalogue
+
+    if model and parameters:
+        raise UsageError("--model and --parameters: give one of the two")
+    if parameters:
+        return catalogue.of_size(parameters, vocabulary)
+    return catalogue.find(model or "smollm2-135m")
+
+
+def _plans(
+    a: Architecture, methods: list[str], data: Any, hardware: str, table: Table, found: Calibration,
+    options: dict[str, Any], as_json: bool,
+) -> None:  # fmt: skip
+    import json
+
+    from opportune.planner import asking
+    from opportune.planner import plan as planning
+    from opportune.planner.hardware import cluster
+    from opportune.planner.techniques import TABLE
+    from opportune.report import plan_text
+    from opportune.spec import parse
+
+    out, made = plan_text.console(), []
+    for text in methods:
+        parts = parse(text).parts
+        training = [str(part) for part in parts if part.name in TABLE]
+        strategies = [str(part) for part in parts if part.name not in TABLE]
+        chosen = None
+        for method in training:
+            for one in _chosen(planning_request(a, method, data, options), hardware, table, found):
+                made.append(planning.to_json(one))
+                chosen = one.job.cluster
+                if not as_json:
+                    plan_text.print_plan(one, out)
+        for strategy in strategies:
+            named = hardware.split(",")[0].strip()
+            on = chosen or cluster("h100" if named.startswith("cheapest") else _named(named), table)
+            asked = asking.plan_asking(strategy, a, on, asking.count_asking(strategy, data.view, data.questions), found)
+            made.append(asking.to_json(asked))
+            if not as_json:
+                plan_text.print_asking(asked, out)
+    if as_json:
+        typer.echo(json.dumps({"plans": made}, ensure_ascii=False))
+
+
+def planning_request(a: Architecture, method: str, data: Any, options: dict[str, Any]) -> Request:
+    """The request of one method; the hardware comes later."""
+    from opportune.planner.hardware import Cluster, shipped
+    from opportune.planner.plan import Request
+
+    corpus = method.startswith(("pretrain", "continual"))
+    length = data.length or min(2048 if corpus else 512, a.positions or 10**9)
+    return Request(a, method, Cluster(shipped()["h100"]), data.tokens_for(a, method), length=length, **options)
+
+
+def _chosen(request: Request, hardware: str, table: Table, found: Calibration) -> list[Plan]:
+    from dataclasses import replace
+
+    from opportune.planner.grid import cheapest_of
+    from opportune.planner.hardware import cluster
+    from opportune.planner.plan import plan as make
+
+    if hardware.strip().startswith("cheapest"):
+        return [cheapest_of(request, found, table)]
+    named = [_named(name) for name in hardware.split(",")]
+    return [make(replace(request, cluster=cluster(name, table)), found) for name in named]
+
+
+def _named(text: str) -> str:
+    """A device's name as the table has it."""
+    return text.strip().replace(" ", "-")
+
+
+def _grid(table: Table, found: Calibration, *, markdown: bool, html: Path | None, as_json: bool) -> None:
+    import json
+
+    from opportune.planner.grid import grid
+    from opportune.planner.plan import to_json
+    from opportune.report import plan_text
+
+    rows = grid(found, table)
+    if html:
+        from opportune.report.plan_page import write_page
+
+        typer.echo(write_page(rows, html))
+    elif as_json:
+        plans = [
+            {"size": row.size, "way": row.way.title, "gpu": to_json(row.plan),
+             "cpu": to_json(row.processor) if row.processor else None}
+            for row in rows
+        ]  # fmt: skip
+        typer.echo(json.dumps({"rows": plans}, ensure_ascii=False))
+    elif markdown:
+        typer.echo(plan_text.markdown(rows))
+    else:
+        plan_text.print_grid(rows, plan_text.console())
+
+
+def _probed() -> dict[str, Any]:
+    from opportune.planner.probe import kept
+
+    device = kept()
+    return {} if device is None else {device.name: device}
+
+
+def _probe(as_json: bool) -> None:
+    import json
+    from dataclasses import asdict
+
+    from opportune.planner.probe import probe
+
+    device = probe()
+    if as_json:
+        typer.echo(json.dumps(asdict(device), ensure_ascii=False))
+        return
+    typer.echo(
+        f"this machine: {device.what}; matrix products {device.tflops_16bit * 1000:,.0f} GFLOP/s in 16 bits, "
+        f"{(device.tflops_32bit or 0) * 1000:,.0f} in 32; memory {device.memory_gb:.1f} GB at "
+        f"{device.bandwidth_gb_s:.1f} GB/s; a real step takes {device.step_factor:.2f} times what these alone give\n"
+        "kept; use it with --hardware 'this machine'"
+    )
+
+
+def _ledger(runs: Path, as_json: bool) -> None:
+    import json
+
+    from opportune import ledger
+    from opportune.report.ledger_text import print_ledger
+    from opportune.store import Store
+
+    with Store.open(runs, create=False) as store:
+        found = ledger.read(store)
+    if as_json:
+        typer.echo(json.dumps(ledger.to_json(found), ensure_ascii=False))
+    else:
+        print_ledger(found)

@@ -1,0 +1,287 @@
+"""What each method moves: its options as in a recipe, and the parameters and work that follow for an architecture.
+
+Every technique of the project is a row here, by its name in a recipe; counts are tested against peft and transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal, Protocol
+
+from opportune.errors import RecipeError
+from opportune.options import build, within
+from opportune.planner.architecture import Architecture, Linear, count, linears
+from opportune.spec import Part, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a technique moves in an architecture, and what it adds to every pass."""
+
+    moving: int  # trainable parameters
+    base: int = 0  # of which the model's own
+    share: float = 0.0  # of the layers' own linear weights that move
+    depth: float = 1.0  # share of the layers that the backward pass goes through
+    head: bool = False  # the head's weight moves
+    norms: bool = False
+    adapters: int = 0  # weights of added matrices that every token is multiplied with
+    adapted: tuple[Linear, ...] = ()  # modules whose input the added matrices need
+    scaled: tuple[int, ...] = ()  # widths that a learned vector multiplies, per layer
+    tokens: int = 0  # virtual tokens in front of every sequence
+    keys: int = 0  # virtual keys and values in front of every sequence, in every layer
+    dropout: bool = False
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the model itself stays as it is."""
+        return self.base == 0
+
+
+class Technique(Protocol):
+    """A method's options that decide its cost."""
+
+    def change(self, a: Architecture) -> Change:
+        """What it moves in an architecture."""
+        ...
+
+
+Rest = tuple[tuple[str, Any], ...]  # options without influence on cost
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """All weights, or those of the last layers."""
+
+    last: int | None = None
+    rest: Rest = ()
+
+    def change(self, a: Architecture) -> Change:
+        c = count(a)
+        if self.last is None:
+            return Change(moving=c.total, base=c.total, share=1.0, head=True, norms=True)
+        within("full", "last", self.last, 1, a.layers)
+        share = self.last / a.layers
+        moving = self.last * c.layer
+        return Change(moving=moving, base=moving, share=share, depth=share, norms=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """Two factors beside each targeted linear module (Hu et al. 2021); DoRA adds a vector of magnitudes."""
+
+    rank: int = 16
+    targets: str | tuple[str, ...] = "all-linear"
+    dropout: float = 0.0
+    variant: str = "plain"
+    rest: Rest = ()
+
+    def change(self, a: Architecture) -> Change:
+        within("lora", "rank", self.rank, 1, 65_536)
+        chosen = targeted(a, self.targets, "lora")
+        weights = sum(self.rank * (m.inputs + m.outputs) * m.times for m in chosen)
+        stacked = _stacked(a, self.rank) if self.targets in ("all-linear", ("all-linear",)) else 0
+        magnitudes = sum(m.outputs * m.times for m in chosen) if self.variant == "dora" else 0
+        return Change(
+            moving=weights + magnitudes + stacked,
+            adapters=weights + (stacked * a.experts.active // a.experts.number if a.experts else 0),
+            adapted=chosen,
+            scaled=tuple(m.outputs for m in chosen) if magnitudes else (),
+            dropout=self.dropout > 0,
+        )
+
+
+def _stacked(a: Architecture, rank: int) -> int:
+    """Factors beside experts, which are stacked parameters, and their router, where peft reaches them."""
+    if a.experts is None or not a.experts.adapted:
+        return 0
+    e, sparse = a.experts, a.layers - a.experts.dense
+    pair = 2 * rank * e.number * (a.hidden + 2 * e.ffn)
+    return sparse * (pair + rank * e.number * (e.ffn + a.hidden) + rank * (a.hidden + e.number))
+
+
+def targeted(a: Architecture, targets: str | tuple[str, ...], place: str) -> tuple[Linear, ...]:
+    """The linear modules of these names. Raises RecipeError with the names there are."""
+    modules = tuple(m for m in linears(a) if m.module)
+    names = (targets,) if isinstance(targets, str) else targets
+    if names == ("all-linear",):
+        return modules
+    if missing := [name for name in names if name not in {m.name for m in modules}]:
+        there = ", ".join(dict.fromkeys(m.name for m in modules))
+        raise RecipeError(f"{place}:targets={missing[0]}: {a.name or 'the model'} has {there}")
+    return tuple(m for m in modules if m.name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Ia3:
+    """A vector on keys, values and the feed-forward's inner width (Liu et al. 2022); peft's default modules."""
+
+    rest: Rest = ()
+
+    def change(self, a: Architecture) -> Change:
+        if a.latent is not None:
+            raise RecipeError("ia3: latent attention has no key and value projections to rescale")
+        names = a.names.scaled or a.names.qkv[-2:]
+        keys = sum(m.outputs for m in linears(a) if m.name in names and m.part == "attention")
+        down = a.ffn if a.experts is None else a.experts.shared
+        widths = (keys, *([down] if down else []))
+        return Change(moving=sum(widths) * a.layers, scaled=widths)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A bottleneck after attention and after the feed-forward part (Houlsby et al. 2019)."""
+
+    width: int = 64
+    rest: Rest = ()
+
+    def change(self, a: Architecture) -> Change:
+        within("adapter", "width", self.width, 1, 65_536)
+        weights = 2 * a.layers * 2 * a.hidden * self.width
+        added = Linear("bottleneck", a.hidden, self.width, 2 * a.layers, "feed-forward", True)
+        return Change(moving=weights + 2 * a.layers * (self.width + a.hidden), adapters=weights, adapted=(added,))
+
+
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """Every bias (Ben Zaken et al. 2022); one is added to every linear module where there are none."""
+
+    rest: Rest = ()
+
+    def change(self, a: Architecture) -> Change:
+        own = count(a).bias + (count(a).norm // 2 if a.norm == "layer" else 0)
+        if own:
+            return Change(moving=own, base=own)
+        return Change(moving=sum(m.outputs * m.times for m in linears(a) if m.module))
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """The weights of all norms (Qi et al. 2022; Zhao et al. 2024)."""
+
+    rest: Rest = ()
+
+    def change(self, a: Architecture) -> Change:
+        moving = count(a).norm
+        if not moving:
+            raise RecipeError(f"norm: the norms of {a.name or 'this model'} have no weights")
+        return Change(moving=moving, base=moving, norms=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTuning:
+    """Virtual tokens in front of every prompt (Lester et al. 2021); with=lora or with=full the model moves along."""
+
+    tokens: int = 20
+    with_: Literal["none", "lora", "full"] = "none"
+    rank: int = 8
+    rest: Rest = ()
+
+    def change(self, a: Architecture) -> Change:
+        within("prompt-tuning", "tokens", self.tokens, 1, 10_000)
+        along = {"none": Change(0), "lora": Lora(self.rank).change(a), "full": Full().change(a)}[self.with_]
+        return _and(along, self.tokens * a.hidden, tokens=self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class PTuning:
+    """Virtual tokens made by a small network of two layers (Liu et al. 2021)."""
+
+    tokens: int = 20
+    width: int = 256
+    rest: Rest = ()
+
+    def change(self, a: Architecture) -> Change:
+        within("p-tuning", "tokens", self.tokens, 1, 10_000)
+        encoder = 2 * a.hidden * self.width + self.width + a.hidden
+        return Change(moving=self.tokens * a.hidden + encoder, tokens=self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixTuning:
+    """Virtual keys and values in every layer (Li & Liang 2021); reparametrise trains them through a network of 512."""
+
+    tokens: int = 20
+    reparametrise: bool = False
+    rest: Rest = ()
+
+    def change(self, a: Architecture) -> Change:
+        within("prefix-tuning", "tokens", self.tokens, 1, 10_000)
+        moving = 2 * a.layers * self.tokens * a.key_width
+        if self.reparametrise:
+            outer = 2 * a.layers * a.key_width
+            moving = self.tokens * a.key_width + (a.key_width + 1) * 512 + (512 + 1) * outer
+        return Change(moving=moving, keys=self.tokens)
+
+
+def _and(change: Change, moving: int, tokens: int) -> Change:
+    return Change(**{name: getattr(change, name) for name in change.__slots__} | {
+        "moving": change.moving + moving, "tokens": tokens,
+    })  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Pretraining, and continual pretraining on a corpus with replayed general text (Ibrahim et al. 2024)."""
+
+    replay: float = 0.0
+    rest: Rest = ()
+
+    def change(self, a: Architecture) -> Change:
+        within("continual", "replay", self.replay, 0.0, 0.99)
+        return Full().change(a)
+
+
+@dataclass(frozen=True, slots=True)
+class Peft:
+    """Any other method of peft by its configuration's name; the cost of a low-rank correction is assumed."""
+
+    kind: str = "VERA"
+    r: int = 16
+    rest: Rest = field(default=())
+
+    def change(self, a: Architecture) -> Change:
+        if self.kind.upper() == "LORA":
+            return Lora(self.r).change(a)
+        if self.kind.upper() == "VERA":  # two vectors a module; its two random matrices are shared and stay
+            chosen = targeted(a, "all-linear", "peft")
+            moving = sum((m.outputs + self.r) * m.times for m in chosen)
+            work = sum(self.r * (m.inputs + m.outputs) * m.times for m in chosen)
+            return Change(moving=moving, adapters=work, adapted=chosen)
+        raise RecipeError(f"peft:kind={self.kind}: the planner knows LORA and VERA; plan lora of the same rank instead")
+
+
+TABLE: dict[str, str] = {
+    name: f"opportune.planner.techniques:{kind.__name__}"
+    for name, kind in {
+        "pretrain": Corpus,
+        "continual": Corpus,
+        "full": Full,
+        "lora": Lora,
+        "ia3": Ia3,
+        "adapter": Adapter,
+        "bias": Bias,
+        "norm": Norm,
+        "prompt-tuning": PromptTuning,
+        "prefix-tuning": PrefixTuning,
+        "p-tuning": PTuning,
+        "peft": Peft,
+    }.items()
+}
+
+
+def technique(part: Part) -> Technique:
+    """The technique that a recipe's part names. Raises RecipeError with the known names."""
+    if part.name not in TABLE:
+        raise RecipeError(f"method {part.name!r} is unknown to the planner; it knows {', '.join(TABLE)}")
+    found: Technique = build(part, TABLE[part.name])
+    return found
+
+
+@lru_cache(maxsize=1024)
+def technique_of(text: str) -> Technique:
+    """The same from a recipe's text with one part, such as `lora:rank=8`."""
+    parts = parse(text).parts
+    if len(parts) != 1:
+        raise RecipeError(f"method {text!r}: one method is planned at a time")
+    return technique(parts[0])

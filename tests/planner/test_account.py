@@ -1,0 +1,205 @@
+"""Trainable parameters against peft, operations against torch's flop counter, kept bytes against saved tensors."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+
+from opportune.errors import RecipeError
+from opportune.planner import techniques
+from opportune.planner.activations import kept
+from opportune.planner.catalogue import find, known
+from opportune.planner.families import read_config
+from opportune.planner.stacks import STACKS
+from opportune.planner.work import Load, flops
+
+WORDS = 64
+BASE = {
+    "vocab_size": WORDS,
+    "num_hidden_layers": 4,
+    "hidden_size": 128,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "intermediate_size": 352,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GPT2 = {
+    "vocab_size": WORDS,
+    "n_layer": 4,
+    "n_embd": 128,
+    "n_head": 8,
+    "n_positions": 256,
+    "resid_pdrop": 0.0,
+    "attn_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+TINY = {
+    "llama": BASE,
+    "qwen2": BASE,
+    "qwen3": BASE | {"head_dim": 16},
+    "gemma": BASE | {"head_dim": 16},
+    "gpt2": GPT2,
+    "gpt_neox": BASE | {"num_key_value_heads": 8},
+    "phi": BASE | {"num_key_value_heads": 8},
+    "phi3": BASE | {"num_key_value_heads": 8},
+    "olmo": BASE,
+}
+LORA, PAIR = techniques.Lora(4), techniques.Lora(4, targets=("q_proj", "v_proj"))
+
+
+def network(family, layers, attention, wrap=None):
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    values = dict(TINY[family])
+    values["n_layer" if "n_layer" in values else "num_hidden_layers"] = layers
+    config = AutoConfig.for_model(family, **values)
+    made = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention)
+    if wrap is not None:
+        from peft import get_peft_model
+
+        made = get_peft_model(made, copy.deepcopy(wrap))
+    return made, read_config(config.to_dict(), family)
+
+
+def lora_of(technique):
+    from peft import LoraConfig
+
+    targets = technique.targets if isinstance(technique.targets, str) else list(technique.targets)
+    return LoraConfig(task_type="CAUSAL_LM", r=technique.rank, target_modules=targets)
+
+
+def bytes_kept(made):
+    """Storage kept for the backward pass of two sequences of 64 tokens, without parameters."""
+    import torch
+
+    own = {t.untyped_storage().data_ptr() for t in (*made.parameters(), *made.buffers())}
+    found = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        made(input_ids=torch.randint(0, WORDS, (2, 64)), use_cache=False)
+    return sum(size for size, _ in found.values())
+
+
+CASES = [(f, techniques.Full()) for f in TINY] + [(f, LORA) for f in TINY] + [(f, PAIR) for f in ("llama", "qwen3")]
+
+
+@pytest.mark.parametrize(("family", "technique"), CASES, ids=lambda x: getattr(x, "targets", str(type(x).__name__)))
+def test_kept_bytes_of_a_layer_are_those_of_torch(family, technique):
+    wrap = None if isinstance(technique, techniques.Full) else lora_of(technique)
+    totals = {}
+    for layers in (2, 4):
+        made, mine = network(family, layers, "sdpa", wrap)
+        totals[layers] = bytes_kept(made)
+    measured = (totals[4] - totals[2]) / 2 / 128
+    unpadded = replace(STACKS["transformers"], repeats_keys=False)
+    counted = kept(mine, technique.change(mine), unpadded).layer
+    assert counted == pytest.approx(measured, rel=0.06)
+
+
+@pytest.mark.parametrize(("family", "technique"), CASES, ids=lambda x: getattr(x, "targets", str(type(x).__name__)))
+def test_operations_are_those_of_torch(family, technique):
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    frozen = not isinstance(technique, techniques.Full)
+    made, mine = network(family, 4, "eager", lora_of(technique) if frozen else None)
+    with FlopCounterMode(display=False) as counter:
+        made(input_ids=torch.randint(0, WORDS, (2, 64)), use_cache=False).logits.float().sum().backward()
+    counted = flops(mine, technique.change(mine), Load(2, 64)).total
+    # In the first layer the adapters' inputs need no gradient either: below 2 % in four layers.
+    assert counted == pytest.approx(counter.get_total_flops(), rel=0.02 if frozen else 1e-9)
+
+
+def peft_cases():
+    names = ["smollm2-135m", "qwen2.5-0.5b", "gpt2", "pythia-160m", "bloom-560m", "phi-1.5", "gemma-2-2b", "opt-125m"]
+    kinds = [techniques.Lora(), techniques.Lora(variant="dora"), techniques.Ia3(), techniques.PrefixTuning(),
+             techniques.PromptTuning(), techniques.Peft()]  # fmt: skip
+    cases = [(name, kind) for name in names for kind in kinds]
+    return cases + [
+        (name, techniques.Lora()) for name in ("mixtral-8x7b", "qwen3-30b-a3b", "olmoe-1b-7b", "phi-3-mini")
+    ]
+
+
+def configuration(kind):
+    import peft
+
+    task = {"task_type": "CAUSAL_LM"}
+    match kind:
+        case techniques.Lora():
+            dora = kind.variant == "dora"
+            return peft.LoraConfig(r=kind.rank, target_modules="all-linear", use_dora=dora, **task)
+        case techniques.Ia3():
+            return peft.IA3Config(**task)
+        case techniques.PrefixTuning():
+            return peft.PrefixTuningConfig(num_virtual_tokens=kind.tokens, **task)
+        case techniques.PromptTuning():
+            return peft.PromptTuningConfig(num_virtual_tokens=kind.tokens, **task)
+        case techniques.Peft():
+            return peft.VeraConfig(r=kind.r, target_modules="all-linear", **task)
+
+
+@pytest.mark.parametrize(("name", "kind"), peft_cases(), ids=lambda x: x if isinstance(x, str) else type(x).__name__)
+@pytest.mark.filterwarnings("ignore")
+def test_trainable_parameters_are_those_of_peft(name, kind):
+    import torch
+    from peft import get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    values = dict(known()[name])
+    values["n_layer" if "n_layer" in values else "num_hidden_layers"] = 3
+    config = AutoConfig.for_model(**values)
+    with torch.device("meta"):
+        wrapped = get_peft_model(AutoModelForCausalLM.from_config(config), configuration(kind))
+    there = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    assert kind.change(read_config(values, name)).moving == there
+
+
+@pytest.mark.parametrize("recipe", ["lora:rank=8", "full", "prompt-tuning", "p-tuning", "prefix-tuning:init=random",
+                                    "prefix-tuning:init=random,reparametrise=true"])  # fmt: skip
+def test_trainable_parameters_are_those_of_the_projects_methods(recipe):
+    from opportune import methods
+    from opportune.inference.attention import use_own_attention
+    from opportune.options import build
+    from opportune.spec import parse
+    from opportune.types import Hints
+
+    made, mine = network("llama", 3, "sdpa")
+    use_own_attention(made)  # which prefix tuning needs
+    part, hints = parse(recipe).parts[0], Hints(text=(1, 2), labels=(3, 4))
+    attached = build(part, methods.TABLE[part.name]).attach(made, 0, hints)
+    there = sum(p.numel() for p in attached.parameters() if p.requires_grad)
+    assert techniques.technique(part).change(mine).moving == there
+
+
+def test_norms_biases_and_last_layers_by_hand():
+    made, mine = network("gpt_neox", 4, "sdpa")
+    named = dict(made.named_parameters())
+    norms = sum(p.numel() for n, p in named.items() if "norm" in n)
+    biases = sum(p.numel() for n, p in named.items() if n.endswith("bias"))
+    assert techniques.Norm().change(mine).moving == norms
+    assert techniques.Bias().change(mine).moving == biases
+    last = sum(p.numel() for n, p in named.items() if ".3." in n)
+    assert techniques.Full(last=1).change(mine).moving == last
+    with pytest.raises(RecipeError, match="no weights"):
+        techniques.Norm().change(find("olmo-1b"))
+
+
+def test_what_a_recipe_cannot_have_is_refused():
+    with pytest.raises(RecipeError, match="out of range"):
+        techniques.technique_of("lora:rank=0").change(find("gpt2"))
+    with pytest.raises(RecipeError, match="c_attn"):
+        techniques.technique_of("lora:targets=[q_proj]").change(find("gpt2"))
+    with pytest.raises(RecipeError, match="unknown to the planner"):
+        techniques.technique_of("zero-shot")
