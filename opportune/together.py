@@ -28,7 +28,7 @@ from opportune.training.loop import Settings, train
 from opportune.training.packing import TokenLesson
 from opportune.types import Hints
 
-_PATIENCE = timedelta(days=30)  # prompting arms may take long; a process that dies ends the others at once
+_PATIENCE = timedelta(days=7)  # prompting arms may take long; a process that dies ends the others at once
 
 
 def run(command: Callable[[], int]) -> int:
