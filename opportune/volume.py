@@ -81,7 +81,7 @@ def break_evens(found: Sequence[Line]) -> list[BreakEven]:
 
 def _crossing(trained: Line, asked: Line, cached: bool) -> BreakEven:
     more, each = trained.once - asked.once, (asked.each if cached else asked.each_uncached)
-    mine = trained.each
+    mine = trained.each if cached else trained.each_uncached
     middle = _ratio(more, each - mine)
     low = _ratio((1 - SPREAD) * trained.once - (1 + SPREAD) * asked.once, (1 + SPREAD) * each - (1 - SPREAD) * mine)
     high = _ratio((1 + SPREAD) * trained.once - (1 - SPREAD) * asked.once, (1 - SPREAD) * each - (1 + SPREAD) * mine)
