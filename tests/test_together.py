@@ -75,6 +75,7 @@ def facts(found: Comparison) -> list[tuple[str, str, float | None]]:
     return [(row.recipe, row.status, row.score and row.score.value) for row in found.rows]
 
 
+@pytest.mark.slow
 def test_two_processes_come_to_the_table_of_one(command: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([*command, "--runs", str(tmp_path / "one")])
@@ -89,6 +90,7 @@ def test_two_processes_come_to_the_table_of_one(command: list[str], tmp_path: Pa
         assert together[key] == pytest.approx(loss, rel=1e-3), key
 
 
+@pytest.mark.slow
 def test_bad_input_ends_the_leading_process_with_its_code(command: list[str], tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
