@@ -96,7 +96,7 @@ def main() -> None:
         asking.append({"model": size, **guarded(lambda size=size: asked(where, size, toy), began)})
         note(f"  {asking[-1]}")
     figures = {
-        "toy": toy,
+        "quick": toy,
         "device": where.name,
         "peak_flops_per_second": where.peak,
         "product_flops_per_second": round(where.product),
