@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT, options, save
+from opportune.cost import Cost
 from opportune.store import Store
 
 
@@ -34,16 +35,30 @@ def main() -> None:
         # Quick: the same arms on a handful of examples.
         subset = ["SUBSET=train=40,dev=10,test=10"] if given.quick else []
         demo = _run(["make", "demo", *subset], environment)
-        demo["peak_bytes"] = _peak(environment["OPPORTUNE_RUNS"])
+        demo["arms"] = arms = _arms(environment["OPPORTUNE_RUNS"])
+        # Of the arms, whose meter resets the high-water mark: that of the finished process is its last stage's.
+        demo["peak_bytes"] = max(arm["peak_bytes"] for arm in arms)
     save(given.out, "demo", {"work": "make demo", "quick": given.quick, "installing": installing, **demo})
 
 
-def _peak(runs: str) -> int:
-    """The largest peak of an arm, by the run's meter, which resets the system's high-water mark: that of the
-    finished process is only that of its last stage."""
+def _arms(runs: str) -> list[dict[str, Any]]:
+    """What each arm was predicted to cost before the run and what it did, as if it had run alone."""
     with Store.open(runs, create=False) as store:
         arms = store.arms(store.latest_run().id)
-    return max(arm.measured.total().peak_bytes or 0 for arm in arms)
+    made = []
+    for arm in arms:
+        predicted, measured = (arm.predicted or Cost()).total(), arm.measured.total()
+        made.append(
+            {
+                "recipe": arm.recipe,
+                "predicted_seconds": predicted.seconds,
+                "seconds": measured.seconds,
+                "predicted_bytes": predicted.peak_bytes,
+                "peak_bytes": measured.peak_bytes or 0,
+                "flops": measured.flops,
+            }
+        )
+    return made
 
 
 def _run(command: list[str], environment: dict[str, str]) -> dict[str, Any]:

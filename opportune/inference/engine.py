@@ -23,6 +23,7 @@ from opportune.inference.attention import (
     use_own_attention,
 )
 from opportune.inference.flops import Shape, forward_flops, pairs_of, shape_of
+from opportune.inference.products import use_own_products
 from opportune.inference.tree import Tree, plant
 
 _PREFIXES_KEPT = 4
@@ -38,6 +39,7 @@ class Engine:
     def __init__(self, network: Any) -> None:
         self.network = network
         self.device = next(network.parameters()).device
+        use_own_products(network)
         # A network that was switched over has passed the check: training or wrapping it changes no structure.
         self.own = has_own_attention(network) or supports_own_attention(network)
         if self.own:

@@ -101,12 +101,14 @@ def _prepared(wrapped: Any) -> Any:
     from peft.tuners.lora.layer import Linear
     from torch import nn
 
+    from opportune.inference.products import OwnLinear
+
     wrapped.eval()
     for module in wrapped.modules():
         if not isinstance(module, Linear):
             continue
         module.lora_dropout.train()
-        plain = type(module) is Linear and type(module.get_base_layer()) is nn.Linear
+        plain = type(module) is Linear and type(module.get_base_layer()) in (nn.Linear, OwnLinear)
         if plain and all(type(dropout) is nn.Identity for dropout in module.lora_dropout.values()):
             module.forward = partial(_forward, module, module.forward)
     return wrapped

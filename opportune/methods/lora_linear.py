@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from opportune.inference.products import linear
+
 
 class LoraLinear(torch.autograd.Function):
     """x [..., in], W [out, in] frozen, b [out] frozen or None, A [rank, in], B [out, rank] -> [..., out]."""
@@ -19,7 +21,7 @@ class LoraLinear(torch.autograd.Function):
         inner = rows @ down.t()
         ctx.save_for_backward(rows, weight, down, up, inner)
         ctx.scaling, ctx.shape = scaling, hidden.shape
-        output = torch.nn.functional.linear(rows, weight, bias).addmm_(inner, up.t(), alpha=scaling)
+        output = linear(rows, weight, bias).addmm_(inner, up.t(), alpha=scaling)
         return output.view(*hidden.shape[:-1], -1)
 
     @staticmethod

@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from opportune.inference.attention import fast_norms, use_own_attention
+from opportune.inference.products import use_own_products
 from opportune.pretraining.sizing import Size
 
 
@@ -37,4 +38,5 @@ def new_network(size: Size, context: int, end: int, seed: int, dtype: Any, devic
     network = network.to(device=device, dtype=dtype).eval()
     use_own_attention(network)
     fast_norms(network)
+    use_own_products(network)
     return network.requires_grad_(True)

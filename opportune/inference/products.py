@@ -1,0 +1,90 @@
+"""Products of float32 matrices on AMD processors: oneDNN's, which torch has with it, instead of MKL's.
+
+torch sends float32 products to MKL, which keeps its best kernels for its maker's processors. On an AMD with AVX2,
+oneDNN multiplies by a transposed matrix, as linear layers do, 1.1 to 1.4 times as fast, and by a large head with few
+rows twice as fast; by one as it is, the gradient's way, no faster (LOG, 2026-11-25). torch offers it under an operator
+that its compiler uses; it has no gradient, so that is here. Elsewhere, and for what is small, torch's own product is
+taken.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ROWS = 4  # from here on it was never slower
+WEIGHTS = 2**15  # below, preparing the call costs more than is won
+
+
+@cache
+def favoured() -> bool:
+    """Whether oneDNN is taken on this machine. It depends on the processor alone, so that a run resumes bit for bit."""
+    abilities = torch.cpu.get_capabilities()
+    amd = str(abilities.get("cpu_name", "")).startswith("AMD") and bool(abilities.get("avx2"))
+    return amd and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [rows, in], W [out, in], b [out] -> x W^T + b [rows, out]. Without a gradient."""
+    if _is_slow(rows, weight):
+        return _product(rows, weight, bias)
+    return nn.functional.linear(rows, weight, bias)
+
+
+def use_own_products(network: nn.Module) -> None:
+    """Let the network's plain linear layers multiply this way; a layer's weights, name and file stay as they are."""
+    if not favoured():
+        return
+    for module in network.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = OwnLinear
+
+
+class OwnLinear(nn.Linear):
+    """A linear layer whose products are this file's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """x [..., in] -> [..., out]."""
+        if not _is_slow(input, self.weight):
+            return super().forward(input)
+        rows = input.reshape(-1, input.shape[-1])
+        output: Tensor = _Linear.apply(rows, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return output.view(*input.shape[:-1], -1)
+
+
+class _Linear(torch.autograd.Function):
+    """x [rows, in], W [out, in], b [out] or None -> [rows, out]."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows if ctx.needs_input_grad[1] else None, weight)
+        return linear(rows, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        rows, weight = ctx.saved_tensors
+        gradient, wanted = gradients[0], ctx.needs_input_grad
+        return (
+            gradient @ weight if wanted[0] else None,
+            gradient.t() @ rows if wanted[1] else None,
+            gradient.sum(0) if wanted[2] else None,
+        )
+
+
+def _is_slow(rows: Tensor, weight: Tensor) -> bool:
+    """Whether torch's own product of these would be slower than oneDNN's."""
+    return (
+        rows.dtype == weight.dtype == torch.float32
+        and rows.device.type == weight.device.type == "cpu"
+        and weight.numel() >= WEIGHTS
+        and rows.numel() >= ROWS * rows.shape[-1]
+        and favoured()
+    )
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return product
