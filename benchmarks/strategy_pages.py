@@ -5,7 +5,7 @@ Called by `python -m benchmarks.table`, which passes the results in; a page take
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,29 @@ Record = dict[str, Any]
 def pages(records: Iterable[Record]) -> dict[Path, str]:
     """Every page that takes part, as it should read."""
     records = list(records)
-    texts = {path: path.read_text() for path in sorted(FOLDER.glob("*.md"))}
-    return {path: _filled(text, path.stem, records) for path, text in texts.items() if BEGIN in text}
+    return filled(FOLDER, lambda strategy: measured(strategy, records))
 
 
-def _filled(text: str, strategy: str, records: list[Record]) -> str:
+def filled(folder: Path, measured: Callable[[str], str]) -> dict[Path, str]:
+    """The folder's pages that have the marks, with what was measured of what they are named after between them."""
+    texts = {path: path.read_text() for path in sorted(folder.glob("*.md"))}
+    return {path: _between(text, measured(path.stem)) for path, text in texts.items() if BEGIN in text}
+
+
+def _between(text: str, made: str) -> str:
     head, rest = text.split(BEGIN)
-    return f"{head}{BEGIN}\n\n{measured(strategy, records)}\n\n{END}{rest.split(END)[1]}"
+    return f"{head}{BEGIN}\n\n{made}\n\n{END}{rest.split(END)[1]}"
+
+
+def text_table(titles: list[str], rows: list[list[str]]) -> str:
+    """In Markdown."""
+    lines = [" | ".join(cells) for cells in (titles, ["---"] * len(titles), *rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def score_of(row: Record) -> str:
+    """With its interval."""
+    return "failed" if row["score"] is None else f"{row['score']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
 def measured(strategy: str, records: Iterable[Record]) -> str:
@@ -36,9 +52,8 @@ def measured(strategy: str, records: Iterable[Record]) -> str:
     if not rows:
         return NOT_YET
     titles = ["task", "recipe", "score [95 %]", "unparsed", "calls a question", "tokens in / out a question"]
-    lines = [" | ".join(cells) for cells in (titles, ["---"] * len(titles), *rows)]
-    table = "\n".join(f"| {line} |" for line in lines)
-    return f"{table}\n\nThe default model; machine, commit and date of each are in [benchmarks](../benchmarks.md)."
+    origin = "The default model; machine, commit and date of each are in [benchmarks](../benchmarks.md)."
+    return f"{text_table(titles, rows)}\n\n{origin}"
 
 
 def _rows(record: Record, names: tuple[str, ...]) -> list[list[str]]:
@@ -50,11 +65,10 @@ def _rows(record: Record, names: tuple[str, ...]) -> list[list[str]]:
 
 def _row(row: Record, task: str) -> list[str]:
     none = row["score"] is None
-    score = "failed" if none else f"{row['score']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
     seeds = len(row.get("scores_by_seed") or [1])
     unparsed = "–" if none or not row["n"] else f"{row['unparsed'] / row['n'] / seeds:.0%}"
     calls, tokens_in, tokens_out = (_number(_used(row, name)) for name in _USED)
-    return [task, f"`{row['recipe']}`", score, unparsed, calls, f"{tokens_in} / {tokens_out}"]
+    return [task, f"`{row['recipe']}`", score_of(row), unparsed, calls, f"{tokens_in} / {tokens_out}"]
 
 
 def _used(row: Record, name: str) -> float | None:

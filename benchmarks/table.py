@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks import strategy_pages
+from benchmarks import method_pages, strategy_pages
 from benchmarks.common import RESULTS, ROOT
+from opportune.report.numbers import duration
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- results: made by `python -m benchmarks.table` -->", "<!-- end of results -->"
@@ -31,7 +33,7 @@ def pages(records: list[Record]) -> dict[Path, str]:
     """Every page with results in it, as it should read."""
     head, rest = PAGE.read_text().split(BEGIN)
     made = f"{head}{BEGIN}\n\n{tables(records)}\n{END}{rest.split(END)[1]}"
-    return {PAGE: made} | strategy_pages.pages(records)
+    return {PAGE: made} | strategy_pages.pages(records) | method_pages.pages(records)
 
 
 def tables(records: list[Record]) -> str:
@@ -50,6 +52,7 @@ def tables(records: list[Record]) -> str:
         "reasoning": _reasoning,
         "endpoint": _endpoint,
         "demo": _demo,
+        "all": _groups,
     }
     parts = [make(by_kind[kind]) for kind, make in makers.items() if kind in by_kind]
     return "\n".join(parts) or "No results yet.\n"
@@ -210,8 +213,34 @@ def _endpoint(records: list[Record]) -> str:
 
 
 def _demo(records: list[Record]) -> str:
-    rows = [[r["work"], f"{r['seconds'] / 60:.1f} min", _gib(r)] for r in records]
-    return _table("Demo", ["work", "wall time", "peak memory"], rows, records)
+    rows = [[r["work"], f"{r['seconds'] / 60:.1f} min", _gib(r), *_foreseen(r["arms"])] for r in records]
+    return _table("Demo", ["work", "wall time", "peak memory", *_FORESEEN], rows, records)
+
+
+_FORESEEN = ["arms' time, measured / predicted", "their memory, measured / predicted"]
+
+
+def _foreseen(arms: list[Record]) -> list[str]:
+    """The middle ratio over the arms and its range."""
+    cells = []
+    for known, told in (("seconds", "predicted_seconds"), ("peak_bytes", "predicted_bytes")):
+        ratios = sorted(arm[known] / arm[told] for arm in arms if arm[told] and arm[known])
+        cells.append(f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})" if ratios else "–")
+    return cells
+
+
+def _groups(records: list[Record]) -> str:
+    """Each group's time, then its arms."""
+    parts = []
+    for r in records:
+        times = [f"{r[name] / 60:.1f} min" for name in ("seconds", "seconds_at_most")]
+        names = ["work", "wall time", "at most", *_FORESEEN]
+        whole = _table(f"`--try {r['name']}`", names, [[r["work"], *times, *_foreseen(r["rows"])]], [r])
+        arms = [[f"`{row['recipe']}`", strategy_pages.score_of(row), duration(row["seconds"])] for row in r["rows"]]
+        parts.append(
+            whole + "\n" + strategy_pages.text_table(["recipe", "score [95 %]", "time on its own"], arms) + "\n"
+        )
+    return "\n".join(parts)
 
 
 def _table(title: str, names: list[str], rows: list[list[str]], records: list[Record]) -> str:

@@ -22,9 +22,11 @@ from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item
 from opportune.models.endpoint import Endpoint
 from opportune.models.local import Local
+from opportune.peaks import asking_peak, training_peak
 from opportune.reading import Reads
 from opportune.recipe import Arm
 from opportune.training.loop import Settings, total_steps
+from opportune.training.packing import TokenLesson
 from opportune.training.rates import overhead
 from opportune.types import Completion, Example, Method, ModelInfo, Prompt, Question, Task
 
@@ -103,8 +105,8 @@ def _whole(amount: Amount, factor: float) -> Amount:
 def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
     view, blank = task.view(), _Blank(model)
     prepared = evaluate.prepare(arm.strategy, view, seed, blank, NoJournal())
-    preparing = _asking(blank, 1, 1, shape_of(model.network))
     shape, per_second = shape_of(model.network), _speed(model.network)
+    preparing = _asking(blank, 1, 1, shape)
 
     def asked(examples: Sequence[Example]) -> Amount:
         sample, counted = examples[:SAMPLE], _Blank(model)
@@ -113,7 +115,7 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
         return _asking(counted, len(sample), len(examples), shape)
 
     tuning, training = preparing + asked(task.dev), Amount()
-    for method, attached in zip(arm.methods, _attached(model.network.config, arm.methods), strict=True):
+    for method, attached in zip(arm.methods, _attached(model.network, arm.methods), strict=True):
         if isinstance(method, Reads):
             material = material_of(method.reading, model.tokenizer, model.context)
             lessons = [lesson.ids for lesson in material.lessons[:SAMPLE]]
@@ -123,6 +125,7 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
             lessons = [tuple(model.tokenise_lesson(lesson)[0]) for lesson in taught]
             number, targets = len(task.train) * len(taught) // min(SAMPLE, len(task.train)), 3
         course = _course(method, attached, lessons, number, targets)
+        course += Amount(peak_bytes=_training_peak(model, method, attached, lessons, targets))
         trying = overhead(1 if method.rate else len(method.grid))
         if method.budget is not None and course.tokens_in:
             course = _whole(course, min(1.0, method.budget / (1 + trying) / course.tokens_in))
@@ -148,6 +151,7 @@ def _asking(counted: _Blank, sample: int, questions: int, shape: Shape) -> Amoun
         tokens_out=round(factor * counted.written),
         calls=round(factor * len(items)),
         flops=once + factor * each,
+        peak_bytes=asking_peak(counted.model, items, counted.written),
     )
 
 
@@ -165,27 +169,39 @@ def _course(method: Method, attached: _Attached, lessons: Sequence[Sequence[int]
     )
 
 
+def _training_peak(
+    model: Local, method: Method, attached: _Attached, lessons: Sequence[Sequence[int]], targets: int
+) -> int:
+    taught = [TokenLesson(tuple(ids), max(1, len(ids) - targets)) for ids in lessons if len(ids) > 1]
+    return training_peak(model, attached.network, taught * -(-method.batch // len(taught)), method.batch)
+
+
 @dataclass(frozen=True, slots=True)
 class _Attached:
-    """What moves and what stays under a method of a chain, and how many virtual tokens begin every prompt."""
+    """A network on the meta device under a method of a chain, and how many virtual tokens begin every prompt. Only
+    good until the chain's next method is attached to it."""
 
-    shape: Shape
+    network: Any
     tokens: int
 
+    @property
+    def shape(self) -> Shape:
+        """What moves and what stays."""
+        return shape_of(self.network)
 
-def _attached(config: Any, methods: Sequence[Method]) -> list[_Attached]:
+
+def _attached(network: Any, methods: Sequence[Method]) -> Iterator[_Attached]:
     """Read off the methods attached, one after the other, to a network without storage. Raises RecipeError for a chain
     or an option that this architecture cannot follow, before anything is trained."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    found: list[_Attached] = []
     with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(deepcopy(config))
-        for method in methods:
-            network = method.attach(network, 0)
-            found.append(_Attached(shape_of(network), getattr(network, "virtual_tokens", 0)))
-    return found
+        made = AutoModelForCausalLM.from_config(deepcopy(network.config), dtype=network.dtype)
+    for method in methods:
+        with torch.device("meta"):
+            made = method.attach(made, 0)
+        yield _Attached(made, getattr(made, "virtual_tokens", 0))
 
 
 def _timed(amount: Amount, per_second: float) -> Amount:

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from opportune.arm import Stage
+from opportune.cost import Amount
 from opportune.metrics import short_name
 from opportune.records import ArmRecord, RunRecord
-from opportune.report.numbers import duration
+from opportune.report.numbers import duration, memory, money
 from opportune.types import Task
 
 
@@ -67,6 +68,10 @@ class LiveView:
         expected = sum(self._expected.values())
         estimate = f", about {duration(expected)} predicted" if expected else ""
         self._say(f"  run {run.id}: {len(arms)} arms{resumed}{estimate}", markup=False)
+        price = run.config["machine_price"]
+        for arm in arms:
+            if arm.status != "done" and arm.predicted is not None:
+                self._say(f"    {_label(arm):<40} {_written(arm.predicted.priced(price).total())}", markup=False)
         self._began = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -115,6 +120,16 @@ def _key(arm: ArmRecord) -> tuple[str, int]:
 
 def _label(arm: ArmRecord) -> str:
     return arm.recipe + (f" (seed {arm.seed})" if arm.seed else "")
+
+
+def _written(expected: Amount) -> str:
+    """What is known of an arm before it runs: its time on its own, the most memory, dollars."""
+    parts = [
+        None if expected.seconds is None else f"about {duration(expected.seconds)}",
+        None if expected.peak_bytes is None else f"at most {memory(expected.peak_bytes)}",
+        None if expected.dollars is None else money(expected.dollars),
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _predicted(arm: ArmRecord) -> float:

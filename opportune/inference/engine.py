@@ -23,8 +23,8 @@ from opportune.inference.attention import (
     use_own_attention,
 )
 from opportune.inference.flops import Shape, forward_flops, pairs_of, shape_of
-from opportune.inference.products import use_own_products
 from opportune.inference.tree import Tree, plant
+from opportune.products import use_own_products
 
 _PREFIXES_KEPT = 4
 

@@ -11,7 +11,7 @@ from opportune.inference.attention import Prefix
 from opportune.inference.engine import Engine
 from opportune.inference.tree import Item, Read, plant_choices
 
-_HEAD_CELLS = 16_000_000  # logits computed at a time: 64 MB in float32
+HEAD_CELLS = 16_000_000  # logits computed at a time: 64 MB in float32
 
 
 def rank(engine: Engine, pack: Sequence[Item], prefix: Prefix | None) -> list[list[float]]:
@@ -39,7 +39,7 @@ def _log_probabilities(engine: Engine, hidden: Tensor, reads: Sequence[Read]) ->
     """The log-probability of each read; the head runs once for every row that is read, some rows at a time."""
     rows = sorted({read.row for read in reads})
     place = {row: n for n, row in enumerate(rows)}
-    chunk = max(1, _HEAD_CELLS // engine.network.config.get_text_config().vocab_size)
+    chunk = max(1, HEAD_CELLS // engine.network.config.get_text_config().vocab_size)
     values = [0.0] * len(reads)
     for start in range(0, len(rows), chunk):
         some = rows[start : start + chunk]

@@ -101,7 +101,7 @@ def _prepared(wrapped: Any) -> Any:
     from peft.tuners.lora.layer import Linear
     from torch import nn
 
-    from opportune.inference.products import OwnLinear
+    from opportune.products import OwnLinear
 
     wrapped.eval()
     for module in wrapped.modules():

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from opportune.inference.products import linear
+from opportune.products import linear
 
 
 class LoraLinear(torch.autograd.Function):

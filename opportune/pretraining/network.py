@@ -9,8 +9,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from opportune.inference.attention import fast_norms, use_own_attention
-from opportune.inference.products import use_own_products
 from opportune.pretraining.sizing import Size
+from opportune.products import use_own_products
 
 
 def new_network(size: Size, context: int, end: int, seed: int, dtype: Any, device: str) -> Any:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from opportune.inference import products
-from opportune.inference.products import OwnLinear, linear, use_own_products
+from opportune import products
+from opportune.products import OwnLinear, linear, use_own_products
 
 SHAPES = [(1, 192, 256), (4, 192, 256), (9, 640, 192), (9, 192, 640), (33, 256, 256), (9, 8, 8), (0, 192, 256)]
 

@@ -1,0 +1,45 @@
+"""How much memory an arm will take at most, before it runs: what the process holds with the model in it, and on top of
+that what a pass over a pack of prompts, or a training step, keeps at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from opportune.inference.ranking import HEAD_CELLS
+from opportune.inference.tokens import shared_length
+from opportune.inference.tree import Item
+from opportune.models.local import Local
+from opportune.training.loss import device_of
+from opportune.training.memory import layouts, need_of, resident_bytes
+from opportune.training.packing import TokenLesson
+
+_PACK = 512  # rows of a pack, about
+_TILE = 128  # rows that attend to each other in the engine, about
+
+
+def asking_peak(model: Local, items: Sequence[Item], written: int) -> int:
+    """Bytes: the shared beginning's keys and values, and the packs that are computed side by side, of each one layer's
+    numbers and the logits. Of texts to be written also the keys and values of each."""
+    network = model.network
+    config, size = network.config.get_text_config(), int(network.dtype.itemsize)
+    device = device_of(network)
+    depth = shared_length([item.trunk for item in items]) if len(items) > 1 else 0
+    rows = min(_PACK, max((item.tokens(depth) for item in items), default=1) * len(items))
+    logits = 2 * min(HEAD_CELLS, rows * config.vocab_size)  # and what the softmax makes of them
+    heads, width = config.num_attention_heads, config.hidden_size
+    inner = getattr(config, "intermediate_size", None) or 4 * width
+    layer = rows * (5 * width + 3 * inner + heads * (depth + _TILE))
+    keys = 2 * width * (getattr(config, "num_key_value_heads", None) or heads) // heads * config.num_hidden_layers
+    side_by_side = torch.get_num_threads() if device.type == "cpu" else 1
+    kept = keys * (depth + (rows + written if written else 0))
+    return resident_bytes(device) + int(size * (kept + side_by_side * (layer + logits)))
+
+
+def training_peak(model: Local, attached: Any, lessons: Sequence[TokenLesson], batch: int) -> int:
+    """Bytes: gradients, moments and masters of what moves in `attached` (the network with its method on the meta
+    device), and what a step's largest pack keeps for the backward pass."""
+    need = need_of(attached, lessons, batch)
+    return resident_bytes(device_of(model.network)) + need.of(layouts(model.network)[0])
