@@ -58,6 +58,12 @@ def build(part: Part, place: str) -> Any:
     return kind(**values)
 
 
+def option_names(place: str) -> tuple[str, ...] | None:
+    """The options of what a part names; None where it takes any."""
+    names = tuple(_option(item.name) for item in fields(load(place)))
+    return None if REST in names else names
+
+
 def _option(field: str) -> str:
     """The option of a field: Python wants an underscore after its own words (`with_`)."""
     return field.rstrip("_")

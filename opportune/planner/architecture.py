@@ -224,6 +224,7 @@ class Counts:
     norm: int
     bias: int
     layer: int  # one layer, the mean where they differ
+    last_norm: int  # of the norm after the last layer
 
     @property
     def active(self) -> int:
@@ -254,4 +255,5 @@ def count(a: Architecture) -> Counts:
         norm=by_part.get("norm", 0),
         bias=by_part.get("bias", 0),
         layer=round((total - outside) / a.layers),
+        last_norm=next((t.size for t in tensors(a) if t.name == "norm"), 0),
     )

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, Protocol
 
+from opportune import methods
 from opportune.errors import RecipeError
-from opportune.options import build, within
+from opportune.options import build, option_names, within
 from opportune.planner.architecture import Architecture, Linear, count, linears
 from opportune.spec import Part, parse
 
@@ -46,12 +47,12 @@ class Technique(Protocol):
         ...
 
 
-Rest = tuple[tuple[str, Any], ...]  # options without influence on cost
+Rest = tuple[tuple[str, Any], ...]  # options of the method without influence on what it moves
 
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """All weights, or those of the last layers."""
+    """All weights, or those of the last layers and of the norm behind them."""
 
     last: int | None = None
     rest: Rest = ()
@@ -62,7 +63,7 @@ class Full:
             return Change(moving=c.total, base=c.total, share=1.0, head=True, norms=True)
         within("full", "last", self.last, 1, a.layers)
         share = self.last / a.layers
-        moving = self.last * c.layer
+        moving = self.last * c.layer + c.last_norm
         return Change(moving=moving, base=moving, share=share, depth=share, norms=True)
 
 
@@ -114,11 +115,18 @@ def targeted(a: Architecture, targets: str | tuple[str, ...], place: str) -> tup
 
 @dataclass(frozen=True, slots=True)
 class Ia3:
-    """A vector on keys, values and the feed-forward's inner width (Liu et al. 2022); peft's default modules."""
+    """A vector on keys, values and the feed-forward's inner width (Liu et al. 2022); peft's default modules, or those
+    named: their outputs, of `inner` ones their inputs."""
 
+    targets: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
     rest: Rest = ()
 
     def change(self, a: Architecture) -> Change:
+        if self.targets:
+            chosen = targeted(a, self.targets, "ia3")
+            named = tuple(m.inputs if m.name in self.inner else m.outputs for m in chosen)
+            return Change(moving=sum(w * m.times for w, m in zip(named, chosen, strict=True)), scaled=named)
         if a.latent is not None:
             raise RecipeError("ia3: latent attention has no key and value projections to rescale")
         names = a.names.scaled or a.names.qkv[-2:]
@@ -132,14 +140,14 @@ class Ia3:
 class Adapter:
     """A bottleneck after attention and after the feed-forward part (Houlsby et al. 2019)."""
 
-    width: int = 64
+    size: int = 64
     rest: Rest = ()
 
     def change(self, a: Architecture) -> Change:
-        within("adapter", "width", self.width, 1, 65_536)
-        weights = 2 * a.layers * 2 * a.hidden * self.width
-        added = Linear("bottleneck", a.hidden, self.width, 2 * a.layers, "feed-forward", True)
-        return Change(moving=weights + 2 * a.layers * (self.width + a.hidden), adapters=weights, adapted=(added,))
+        within("adapter", "size", self.size, 1, 65_536)
+        weights = 2 * a.layers * 2 * a.hidden * self.size
+        added = Linear("bottleneck", a.hidden, self.size, 2 * a.layers, "feed-forward", True)
+        return Change(moving=weights + 2 * a.layers * (self.size + a.hidden), adapters=weights, adapted=(added,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +282,13 @@ def technique(part: Part) -> Technique:
     """The technique that a recipe's part names. Raises RecipeError with the known names."""
     if part.name not in TABLE:
         raise RecipeError(f"method {part.name!r} is unknown to the planner; it knows {', '.join(TABLE)}")
-    found: Technique = build(part, TABLE[part.name])
-    return found
+    found: Any = build(part, TABLE[part.name])
+    own = methods.TABLE.get(part.name)
+    allowed = option_names(own) if own else ()
+    if allowed is not None and (unknown := [name for name, _ in found.rest if name not in allowed]):
+        raise RecipeError(f"{part.name}: unknown option {unknown[0]!r}; it has {', '.join(allowed) or 'none'}")
+    technique: Technique = found
+    return technique
 
 
 @lru_cache(maxsize=1024)

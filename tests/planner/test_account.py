@@ -166,8 +166,12 @@ def test_trainable_parameters_are_those_of_peft(name, kind):
     assert kind.change(read_config(values, name)).moving == there
 
 
-@pytest.mark.parametrize("recipe", ["lora:rank=8", "full", "prompt-tuning", "p-tuning", "prefix-tuning:init=random",
-                                    "prefix-tuning:init=random,reparametrise=true"])  # fmt: skip
+@pytest.mark.parametrize("recipe", [
+    "lora:rank=8", "lora:variant=dora", "lora:targets=[q_proj]", "full", "full:last=1", "ia3", "adapter", "adapter:size=8",
+    "ia3:targets=[v_proj,down_proj],inner=[down_proj]", "bias", "norm", "prompt-tuning", "prompt-tuning:with=lora,rank=4",
+    "p-tuning", "p-tuning:width=32", "prefix-tuning:init=random", "prefix-tuning:init=random,reparametrise=true",
+    "peft:kind=VERA,r=8",
+])  # fmt: skip
 def test_trainable_parameters_are_those_of_the_projects_methods(recipe):
     from opportune import methods
     from opportune.inference.attention import use_own_attention
@@ -183,6 +187,12 @@ def test_trainable_parameters_are_those_of_the_projects_methods(recipe):
     assert techniques.technique(part).change(mine).moving == there
 
 
+@pytest.mark.parametrize("recipe", ["lora:rnak=8", "adapter:width=8", "full:epoch=1", "norm:tokens=3"])
+def test_an_option_that_the_method_does_not_have_is_refused(recipe):
+    with pytest.raises(RecipeError, match="unknown option"):
+        techniques.technique_of(recipe)
+
+
 def test_norms_biases_and_last_layers_by_hand():
     made, mine = network("gpt_neox", 4, "sdpa")
     named = dict(made.named_parameters())
@@ -190,7 +200,7 @@ def test_norms_biases_and_last_layers_by_hand():
     biases = sum(p.numel() for n, p in named.items() if n.endswith("bias"))
     assert techniques.Norm().change(mine).moving == norms
     assert techniques.Bias().change(mine).moving == biases
-    last = sum(p.numel() for n, p in named.items() if ".3." in n)
+    last = sum(p.numel() for n, p in named.items() if ".3." in n or "final_layer_norm" in n)
     assert techniques.Full(last=1).change(mine).moving == last
     with pytest.raises(RecipeError, match="no weights"):
         techniques.Norm().change(find("olmo-1b"))
