@@ -138,16 +138,16 @@ class Ia3:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A bottleneck after attention and after the feed-forward part (Houlsby et al. 2019)."""
+    """A bottleneck after the feed-forward part of every layer (Pfeiffer et al. 2020)."""
 
     size: int = 64
     rest: Rest = ()
 
     def change(self, a: Architecture) -> Change:
         within("adapter", "size", self.size, 1, 65_536)
-        weights = 2 * a.layers * 2 * a.hidden * self.size
-        added = Linear("bottleneck", a.hidden, self.size, 2 * a.layers, "feed-forward", True)
-        return Change(moving=weights + 2 * a.layers * (self.size + a.hidden), adapters=weights, adapted=(added,))
+        weights = a.layers * 2 * a.hidden * self.size
+        added = Linear("bottleneck", a.hidden, self.size, a.layers, "feed-forward", True)
+        return Change(moving=weights + a.layers * (self.size + a.hidden), adapters=weights, adapted=(added,))
 
 
 @dataclass(frozen=True, slots=True)
