@@ -2,7 +2,7 @@
 
 torch sends float32 products to MKL, which keeps its best kernels for its maker's processors. On an AMD with AVX2,
 oneDNN multiplies by a transposed matrix, as linear layers do, 1.1 to 1.4 times as fast, and by a large head with few
-rows twice as fast; by one as it is, the gradient's way, no faster (LOG, 2026-11-25). torch offers it under an operator
+rows twice as fast; by one as it is, the gradient's way, no faster (decision 012). torch offers it under an operator
 that its compiler uses; it has no gradient, so that is here. Elsewhere, and for what is small, torch's own product is
 taken.
 """

@@ -169,7 +169,8 @@ def test_trainable_parameters_are_those_of_peft(name, kind):
 @pytest.mark.parametrize("recipe", [
     "lora:rank=8", "lora:variant=dora", "lora:targets=[q_proj]", "full", "full:last=1", "ia3", "bias", "norm",
     "ia3:targets=[v_proj,down_proj],inner=[down_proj]", "adapter", "adapter:size=8", "prompt-tuning",
-    "prompt-tuning:with=lora,rank=4", "p-tuning", "p-tuning:width=32", "prefix-tuning:init=random", "prefix-tuning:init=random,reparametrise=true",
+    "prompt-tuning:with=lora,rank=4", "p-tuning", "p-tuning:width=32", "prefix-tuning:init=random",
+    "prefix-tuning:init=random,reparametrise=true",
     "peft:kind=VERA,r=8",
 ])  # fmt: skip
 def test_trainable_parameters_are_those_of_the_projects_methods(recipe):
