@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -114,7 +114,7 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
         evaluate.converse(flows, counted, NoJournal())
         return _asking(counted, len(sample), len(examples), shape)
 
-    tuning, training = preparing + asked(task.dev), Amount()
+    tuning, training = (preparing + asked(task.dev)).scaled(len(arm.candidates)), Amount()
     for method, attached in zip(arm.methods, _attached(model.network, arm.methods), strict=True):
         if isinstance(method, Reads):
             material = material_of(method.reading, model.tokenizer, model.context)
@@ -128,7 +128,8 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
         course += Amount(peak_bytes=_training_peak(model, method, attached, lessons, targets))
         trying = overhead(1 if method.rate else len(method.grid))
         if method.budget is not None and course.tokens_in:
-            course = _whole(course, min(1.0, method.budget / (1 + trying) / course.tokens_in))
+            share = min(1.0, method.budget / (1 + trying) / course.tokens_in)
+            course = replace(course.scaled(share), tokens_in=round(course.tokens_in * share))
         training += course
         tuning += course.scaled(trying)
     amounts = (Amount(), tuning, training, asked(task.test))
