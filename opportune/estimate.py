@@ -121,9 +121,10 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
             lessons = [lesson.ids for lesson in material.lessons[:SAMPLE]]
             number, targets = len(material.lessons), method.reading.block
         else:
-            taught = [lesson for e in task.train[:SAMPLE] for lesson in arm.strategy.teach(e, view, prepared)]
+            able = _able(arm.strategy, task.train)
+            taught = [lesson for e in able[:SAMPLE] for lesson in arm.strategy.teach(e, view, prepared)]
             lessons = [tuple(model.tokenise_lesson(lesson)[0]) for lesson in taught]
-            number, targets = len(task.train) * len(taught) // min(SAMPLE, len(task.train)), 3
+            number, targets = len(able) * len(taught) // min(SAMPLE, len(able)), 3
         course = _course(method, attached, lessons, number, targets)
         course += Amount(peak_bytes=_training_peak(model, method, attached, lessons, targets))
         trying = overhead(1 if method.rate else len(method.grid))
@@ -134,6 +135,12 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
         tuning += course.scaled(trying)
     amounts = (Amount(), tuning, training, asked(task.test))
     return Cost(*(_timed(amount, per_second) for amount in amounts))
+
+
+def _able(strategy: Any, examples: Sequence[Example]) -> Sequence[Example]:
+    """Those that the strategy can teach: without a worked solution some cannot be."""
+    lacks = getattr(strategy, "lacks", None)
+    return [example for example in examples if lacks is None or lacks(example) is None]
 
 
 def _asking(counted: _Blank, sample: int, questions: int, shape: Shape) -> Amount:
