@@ -233,6 +233,7 @@ class _Training:
             return self._accumulated(lessons)
         except torch.OutOfMemoryError as error:
             self.optimizer.zero_grad(set_to_none=True)
+            self.network.zero_grad(set_to_none=True)  # where masters move, half a backward pass is still in it
             self.budget.shrink(str(error))
         return self._gradients(lessons)
 
