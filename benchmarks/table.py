@@ -244,10 +244,8 @@ def _groups(records: list[Record]) -> str:
 
 
 def _table(title: str, names: list[str], rows: list[list[str]], records: list[Record]) -> str:
-    lines = [" | ".join(cells) for cells in (names, ["---"] * len(names), *rows)]
-    table = "\n".join(f"| {line} |" for line in lines)
     origin = "\n".join(dict.fromkeys(_origin(record) for record in records))
-    return f"### {title}\n\n{table}\n\n{origin}\n"
+    return f"### {title}\n\n{strategy_pages.text_table(names, rows)}\n\n{origin}\n"
 
 
 def _origin(record: Record) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -22,16 +21,16 @@ from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item
 from opportune.models.endpoint import Endpoint
 from opportune.models.local import Local
-from opportune.peaks import asking_peak, training_peak
+from opportune.peaks import asking_peak, training_peak, without_storage
 from opportune.reading import Reads
 from opportune.recipe import Arm
 from opportune.training.loop import Settings, total_steps
+from opportune.training.memory import TILE
 from opportune.training.packing import TokenLesson
 from opportune.training.rates import overhead
 from opportune.types import Completion, Example, Method, ModelInfo, Prompt, Question, Task
 
 SAMPLE = 8  # questions and lessons that are counted
-TILE = 128  # rows that attend to each other in the engine, about
 _EFFICIENCY = 0.7  # share of the bare matrix products' speed that a whole pass reaches
 
 
@@ -115,7 +114,7 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
         return _asking(counted, len(sample), len(examples), shape)
 
     tuning, training = (preparing + asked(task.dev)).scaled(len(arm.candidates)), Amount()
-    for method, attached in zip(arm.methods, _attached(model.network, arm.methods), strict=True):
+    for method, attached in zip(arm.methods, without_storage(model.network, arm.methods), strict=True):
         if isinstance(method, Reads):
             material = material_of(method.reading, model.tokenizer, model.context)
             lessons = [lesson.ids for lesson in material.lessons[:SAMPLE]]
@@ -163,13 +162,14 @@ def _asking(counted: _Blank, sample: int, questions: int, shape: Shape) -> Amoun
     )
 
 
-def _course(method: Method, attached: _Attached, lessons: Sequence[Sequence[int]], number: int, targets: int) -> Amount:
+def _course(method: Method, attached: Any, lessons: Sequence[Sequence[int]], number: int, targets: int) -> Amount:
     """All steps at one learning rate; the beginning that lessons share is computed once a step, the head on so many
     targets of each."""
     settings = Settings(rate=0.0, epochs=method.epochs, batch=method.batch)
-    steps, shape = total_steps(number, settings), attached.shape
-    depth = attached.tokens + (shared_length([list(lesson) for lesson in lessons]) if len(lessons) > 1 else 0)
-    mean = attached.tokens + sum(map(len, lessons)) / len(lessons)
+    steps, shape = total_steps(number, settings), shape_of(attached)
+    virtual = getattr(attached, "virtual_tokens", 0)
+    depth = virtual + (shared_length([list(lesson) for lesson in lessons]) if len(lessons) > 1 else 0)
+    mean = virtual + sum(map(len, lessons)) / len(lessons)
     tokens = round(settings.epochs * number * (mean - depth) + steps * depth)
     work = (shape, tokens, tokens * (depth + TILE), settings.epochs * number * targets)
     return Amount(
@@ -177,39 +177,9 @@ def _course(method: Method, attached: _Attached, lessons: Sequence[Sequence[int]
     )
 
 
-def _training_peak(
-    model: Local, method: Method, attached: _Attached, lessons: Sequence[Sequence[int]], targets: int
-) -> int:
+def _training_peak(model: Local, method: Method, attached: Any, lessons: Sequence[Sequence[int]], targets: int) -> int:
     taught = [TokenLesson(tuple(ids), max(1, len(ids) - targets)) for ids in lessons if len(ids) > 1]
-    return training_peak(model, attached.network, taught * -(-method.batch // len(taught)), method.batch)
-
-
-@dataclass(frozen=True, slots=True)
-class _Attached:
-    """A network on the meta device under a method of a chain, and how many virtual tokens begin every prompt. Only
-    good until the chain's next method is attached to it."""
-
-    network: Any
-    tokens: int
-
-    @property
-    def shape(self) -> Shape:
-        """What moves and what stays."""
-        return shape_of(self.network)
-
-
-def _attached(network: Any, methods: Sequence[Method]) -> Iterator[_Attached]:
-    """Read off the methods attached, one after the other, to a network without storage. Raises RecipeError for a chain
-    or an option that this architecture cannot follow, before anything is trained."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        made = AutoModelForCausalLM.from_config(deepcopy(network.config), dtype=network.dtype)
-    for method in methods:
-        with torch.device("meta"):
-            made = method.attach(made, 0)
-        yield _Attached(made, getattr(made, "virtual_tokens", 0))
+    return training_peak(model, attached, taught * -(-method.batch // len(taught)), method.batch)
 
 
 def _timed(amount: Amount, per_second: float) -> Amount:

@@ -5,9 +5,8 @@ Whether the rest fits depends on the lessons, and is decided when a training beg
 
 from __future__ import annotations
 
-from typing import Any
-
 from opportune.models.local import Local
+from opportune.peaks import without_storage
 from opportune.training.crew import processes
 from opportune.training.loss import device_of
 from opportune.training.memory import SHARE, Layout, free_bytes, need_of, refusal
@@ -20,15 +19,7 @@ _SHORT = TokenLesson(tuple(range(16)), 15)  # no real one needs less
 def cannot_fit(method: Method, model: Local) -> str | None:
     """Why the method cannot train this model on this machine; None where it may."""
     device = device_of(model.network)
-    need, free = need_of(_attached(method, model.network), [_SHORT], 1, processes()), free_bytes(device)
+    (attached,) = without_storage(model.network, [method])
+    need, free = need_of(attached, [_SHORT], 1, processes()), free_bytes(device)
     leanest = Layout(0, True)
     return refusal(need, leanest, free, device) if need.of(leanest) > SHARE * free else None
-
-
-def _attached(method: Method, network: Any) -> Any:
-    """The method on a network of the same shapes without storage."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        return method.attach(AutoModelForCausalLM.from_config(network.config, dtype=network.dtype), 0)

@@ -3,21 +3,34 @@ that what a pass over a pack of prompts, or a training step, keeps at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
 
+from opportune.inference.engine import pack_rows
 from opportune.inference.ranking import HEAD_CELLS
 from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item
 from opportune.models.local import Local
 from opportune.training.loss import device_of
-from opportune.training.memory import layouts, need_of, resident_bytes
+from opportune.training.memory import TILE, layouts, need_of, resident_bytes
 from opportune.training.packing import TokenLesson
+from opportune.types import Method
 
-_PACK = 512  # rows of a pack, about
-_TILE = 128  # rows that attend to each other in the engine, about
+
+def without_storage(network: Any, methods: Sequence[Method]) -> Iterator[Any]:
+    """A network of the same shapes on the meta device under each method of a chain; only good until the next is
+    attached to it. Raises RecipeError for a chain or an option that this architecture cannot follow."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        made = AutoModelForCausalLM.from_config(deepcopy(network.config), dtype=network.dtype)
+    for method in methods:
+        with torch.device("meta"):
+            made = method.attach(made, 0)
+        yield made
 
 
 def asking_peak(model: Local, items: Sequence[Item], written: int) -> int:
@@ -27,11 +40,11 @@ def asking_peak(model: Local, items: Sequence[Item], written: int) -> int:
     config, size = network.config.get_text_config(), int(network.dtype.itemsize)
     device = device_of(network)
     depth = shared_length([item.trunk for item in items]) if len(items) > 1 else 0
-    rows = min(_PACK, max((item.tokens(depth) for item in items), default=1) * len(items))
+    rows = min(pack_rows(device), max((item.tokens(depth) for item in items), default=1) * len(items))
     logits = 2 * min(HEAD_CELLS, rows * config.vocab_size)  # and what the softmax makes of them
     heads, width = config.num_attention_heads, config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * width
-    layer = rows * (5 * width + 3 * inner + heads * (depth + _TILE))
+    layer = rows * (5 * width + 3 * inner + heads * (depth + TILE))
     keys = 2 * width * (getattr(config, "num_key_value_heads", None) or heads) // heads * config.num_hidden_layers
     side_by_side = torch.get_num_threads() if device.type == "cpu" else 1
     kept = keys * (depth + (rows + written if written else 0))

@@ -61,7 +61,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(rows if ctx.needs_input_grad[1] else None, weight)
-        return linear(rows, weight, bias)
+        return _product(rows, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:

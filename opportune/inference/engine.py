@@ -29,6 +29,11 @@ from opportune.products import use_own_products
 _PREFIXES_KEPT = 4
 
 
+def pack_rows(device: torch.device) -> int:
+    """Rows of a pack: enough to keep the processor busy, few enough to stay in its caches."""
+    return 512 if device.type == "cpu" else 8192
+
+
 class Engine:
     """Runs token trees through one network, whose weights must not change meanwhile.
 
@@ -56,8 +61,8 @@ class Engine:
 
     @property
     def budget(self) -> int:
-        """Rows of a pack: enough to keep the processor busy, few enough to stay in its caches."""
-        return 512 if self.device.type == "cpu" else 8192
+        """Rows of a pack, see `pack_rows`."""
+        return pack_rows(self.device)
 
     def prefix(self, tokens: Sequence[int]) -> Prefix | None:
         """Keys and values of a common prefix, computed at its first use; None for no tokens."""

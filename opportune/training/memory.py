@@ -28,7 +28,7 @@ from opportune.training.recomputing import layers_of
 
 SHARE = 0.9  # of the free memory that a training may count on
 SMALLEST = 128  # tokens: packs below this cost more time than gradient checkpointing
-_TILE = 128  # rows that attend to each other in the engine, about
+TILE = 128  # rows that attend to each other in the engine, about
 _GIB = 2**30
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -106,7 +106,7 @@ def _kept_in_a_layer(network: Any, longest: int, shared: int) -> int:
     moving = {weight.ndim for weight in _layer_weights(network) if weight.requires_grad}
     inputs = 2 * hidden + heads * size + inner if 2 in moving else 0
     normed = 2 * hidden if 1 in moving else 0  # what a norm's own weight is multiplied with
-    seen = 0 if device_of(network).type == "cuda" else heads * (shared + max(_TILE, longest // 2))
+    seen = 0 if device_of(network).type == "cuda" else heads * (shared + max(TILE, longest // 2))
     # Inputs of both norms; queries, keys and values; gate, activated gate and up.
     numbers: int = 2 * hidden + inputs + normed + heads * size + keys + 3 * inner + seen
     return numbers * int(network.dtype.itemsize)

@@ -11,7 +11,6 @@ from torch.nn.functional import cross_entropy
 
 from opportune.errors import ModelError, RecipeError
 from opportune.inference.attention import use_own_attention
-from opportune.methods.p_tuning import PTuning
 from opportune.methods.prefix_tuning import PrefixTuning
 from opportune.methods.prompt_tuning import PromptTuning
 from opportune.methods.virtual import embedding_of
@@ -21,20 +20,10 @@ from opportune.training.loss import summed_loss
 from opportune.training.packing import TokenLesson, packs
 from opportune.types import Hints, Message, ModelInfo, Prompt
 from tests.inference.tiny import plain_network_of, tokenizer_of
+from tests.methods.table import SOFT
 from tests.training.tiny import VOCABULARY, lessons, llama
 
 HINTS = Hints(text=(4, 5, 6, 7), labels=(11, 12))
-METHODS = [
-    PromptTuning(tokens=5, init="labels"),
-    PromptTuning(tokens=3, init="text"),
-    PromptTuning(tokens=6, init="random"),
-    PTuning(tokens=4, width=8),
-    PrefixTuning(tokens=4),
-    PrefixTuning(tokens=6, init="random"),
-    PrefixTuning(tokens=3, init="random", reparametrise=True),
-    PromptTuning(tokens=4, with_="lora", rank=2),
-    PromptTuning(tokens=4, with_="full"),
-]
 INFO = ModelInfo("tiny", "", 1, "d", "float32", "cpu")
 
 
@@ -64,7 +53,7 @@ def plain_loss(network: Any, made: list[TokenLesson]) -> Any:
     return total
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("method", SOFT, ids=str)
 @pytest.mark.parametrize("budget", [0, 20, 1000])
 def test_the_packed_loss_is_that_of_the_saved_artefact_in_peft_alone(method: Any, budget: int, tmp_path: Any) -> None:
     made = lessons(6)
@@ -96,7 +85,7 @@ def test_the_gradient_of_what_is_learned_is_pefts(method: Any, tmp_path: Any) ->
     torch.testing.assert_close(gradient, theirs.grad, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("method", SOFT, ids=str)
 def test_gradients_are_those_of_one_lesson_at_a_time(method: Any) -> None:
     made = shifted(lessons(6), method.tokens)
 
@@ -110,7 +99,7 @@ def test_gradients_are_those_of_one_lesson_at_a_time(method: Any) -> None:
     torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("method", SOFT, ids=str)
 def test_what_is_loaded_computes_what_was_trained_and_frozen_weights_stay(method: Any, tmp_path: Any) -> None:
     made = shifted(lessons(8), method.tokens)
     network = method.attach(llama(), 3, HINTS)
