@@ -6,6 +6,7 @@ while those of the common prefix are there once for all (as in Hydragen, Juravsk
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,18 +26,24 @@ _CELLS = 16_384  # tokens of own keys and values in a group's buffers, most of t
 
 
 def groups(requests: Sequence[Request], depth: int) -> list[list[Request]]:
-    """Requests to decode together, of like length: at most 64 rows (one request's samples stay together) and buffers
-    within bounds. Depends on the requests alone."""
+    """Requests to decode together, of like length: at most 64 rows (one request's samples stay together), as many in
+    one group as in another, for they may run side by side, and buffers within bounds. Depends on the requests alone."""
     result: list[list[Request]] = []
-    rows = 0
+    rows, most = 0, _even_rows([request.rows for request in requests])
     for request in sorted(requests, key=lambda each: (-each.tokens(depth), each.index)):
         width = (result[-1][0] if result else request).tokens(depth)
-        if not result or rows + request.rows > min(_ROWS, _CELLS // width):
+        if not result or rows + request.rows > min(most, _CELLS // width):
             result.append([])
             rows = 0
         result[-1].append(request)
         rows += request.rows
     return result
+
+
+def _even_rows(rows: Sequence[int]) -> int:
+    """The rows of a group, where no more groups are made than need be."""
+    total = sum(rows)
+    return min(math.ceil(total / math.ceil(total / _ROWS)) + max(rows) - 1, _ROWS)
 
 
 def generate(engine: Engine, group: Sequence[Request], prefix: Prefix | None, tokenizer: Any) -> list[list[Sample]]:
