@@ -42,7 +42,8 @@ class Template:
         within("template", "max_tokens", self.max_tokens, 1, 100_000)
         if self.pick not in ("balanced", "random"):
             raise RecipeError(f"template:pick={self.pick}: its examples are balanced or random")
-        self._render(Question("a question", ("yes", "no")), TaskView("", "", "text", None, ()), ())
+        shots = tuple(Example(str(place), "a question", "yes") for place in range(self.k))
+        self._render(Question("a question", ("yes", "no")), TaskView("", "", "choice", ("yes", "no"), ()), shots)
 
     def prepare(self, task: TaskView, seed: int) -> Flow[tuple[Example, ...]]:
         """Pick the examples. Raises RecipeError when there are fewer training examples than asked for."""
