@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from scipy.stats import binom
+from scipy.stats import binom, binomtest
 
 from benchmarks.common import ROOT, options, save
 from opportune.planner import calibration as calibrated
@@ -123,13 +123,8 @@ def runs(good: Sequence[Record]) -> list[Prediction]:
         names = {r.family for r in left}
         speeds = speeds_of(tuple(r.id for r in rest if r.source not in names))
         start = Calibration(speeds=speeds, ranges={"memory": (0.9, 1.15)})
-        goodput, alone = fitting.fit_runs(others, speeds, start)
-        made = []
-        for record in left:
-            hours, many = fitting.ideal_hours(record, speeds, start)
-            measured = float(record.fields["device_hours"])
-            made.append(Prediction(record, "run", measured, hours / (goodput if many else alone)))
-        return made
+        found = fitting.fit_runs(others, start)
+        return [Prediction(r, "run", float(r.fields["device_hours"]), fitting.predict_run(r, found)) for r in left]
 
     return fitting.with_intervals(fitting.leave_out(here, lambda r: r.family, one), lambda r: r.family)
 
@@ -150,11 +145,11 @@ def fit_all(good: Sequence[Record], found: dict[str, list[Prediction]]) -> Calib
     scale, reserved = fitting.fit_memory(good)
     ranges = {"memory": fitting.range_of(found["memory"], lambda r: r.source)}
     start = Calibration(speeds=speeds, scale=scale, reserved=reserved, ranges=ranges)
-    goodput, alone = fitting.fit_runs([r for r in good if r.kind == "run"], speeds, start)
+    start = fitting.fit_runs([r for r in good if r.kind == "run"], start)
     groups = {"memory": lambda r: r.source, "step": lambda r: r.source, "peft": lambda r: r.group,
               "run": lambda r: r.family}  # fmt: skip
     ranges = {kind: fitting.range_of(found[kind], group) for kind, group in groups.items()}
-    return replace(start, goodput=goodput, alone=alone, ranges=ranges)
+    return replace(start, ranges=ranges)
 
 
 def ran_out(every: Sequence[Record], good: Sequence[Record]) -> dict[str, str]:
@@ -176,7 +171,7 @@ def plans_a_second(whole: Calibration) -> float:
     requests = [
         Request(a, method, hardware.Cluster(table[device], n), 1e8, batch=64)
         for a in models
-        for method in ("full", "lora:rank=8", "prompt-tuning", "ia3")
+        for method in ("full", "lora:rank=8", "prompt-tuning", "bias")
         for device in ("h100", "l40s", "a100")
         for n in (1, 8)
     ]
@@ -212,7 +207,8 @@ def _inside(item: Prediction) -> bool:
 
 
 def coverage(items: Sequence[Prediction]) -> dict[str, Any]:
-    """How many records lie within their 90 % interval; by kind with what chance alone would allow of 90 %."""
+    """How many records lie within their 90 % interval; by kind with what chance alone would allow of 90 %, and the
+    exact interval of the share itself (Clopper & Pearson 1934), which 90 % should be in."""
     by_kind: dict[str, list[Prediction]] = defaultdict(list)
     for item in items:
         by_kind["all"].append(item)
@@ -222,7 +218,15 @@ def coverage(items: Sequence[Prediction]) -> dict[str, Any]:
         n = len(group)
         low, high = binom.interval(0.95, n, 0.9)
         inside = sum(map(_inside, group))
-        found[kind] = {"records": n, "share": round(inside / n, 4), "chance": [round(low / n, 3), round(high / n, 3)]}
+        exact = binomtest(inside, n).proportion_ci(0.95, "exact")
+        found[kind] = {
+            "records": n,
+            "inside": inside,
+            "share": round(inside / n, 4),
+            "chance": [round(low / n, 3), round(high / n, 3)],
+            "share_interval": [round(exact.low, 3), round(exact.high, 3)],
+            "agrees_with_90": bool(exact.low <= 0.9 <= exact.high),
+        }
     return found
 
 

@@ -196,9 +196,9 @@ def _asking(
 def planning_request(a: Architecture, method: str, data: Data, options: dict[str, Any]) -> Request:
     """The request of one method; the hardware comes later."""
     from opportune.planner.hardware import Cluster, shipped
-    from opportune.planner.plan import Request
+    from opportune.planner.plan import CORPUS, Request
 
-    corpus = method.startswith(("pretrain", "continual"))
+    corpus = method.startswith(CORPUS)
     length = data.length or min(2048 if corpus else 512, a.positions or 10**9)
     return Request(a, method, Cluster(shipped()["h100"]), data.tokens_for(a, method), length=length, **options)
 

@@ -50,6 +50,7 @@ class Calibration:
     scale: float = 1.0  # of activations
     reserved: float = 1.05  # what the allocator holds, over what is allocated
     goodput: float = 0.85  # share of a cluster's time that ends up in the model
+    share: float = 0.3  # of the peak that pretraining on clusters reaches, in the model's own operations
     alone: float = 0.97  # the same for up to eight devices in one machine
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # kind -> measured / predicted
 
@@ -67,7 +68,7 @@ def read(path: Path) -> Calibration:
 def from_json(found: Mapping[str, Any]) -> Calibration:
     """The calibration in an object as `to_json` makes it."""
     ranges = {kind: (float(low), float(high)) for kind, (low, high) in found["ranges"].items()}
-    rest = {name: float(found[name]) for name in ("scale", "reserved", "goodput", "alone")}
+    rest = {name: float(found[name]) for name in ("scale", "reserved", "goodput", "share", "alone")}
     return Calibration(speeds=Speeds(**found["speeds"]), ranges=ranges, **rest)
 
 

@@ -60,16 +60,16 @@ def choose(make: Callable[[Cluster], P], clusters: Iterable[Cluster], what: str)
     Raises what is refused on every cluster alike, and UsageError with a word on each device where nothing fits.
     """
     fitting: list[P] = []
-    lacking: dict[str, str] = {}  # device -> why the last and largest number of it will not do
+    lacking: dict[str, str] = {}  # device -> what the last and largest number of it lacks
     refusals: list[UsageError] = []
-    tried = 0
+    tried, refused = 0, ""
     for cluster in clusters:
         tried += 1
         try:
             plan = make(cluster)
         except UsageError as error:
             refusals.append(error)
-            lacking[cluster.device.name] = f"{cluster}: {error}"
+            refused = refused or f"{cluster}: {error}"
             continue
         if plan.fit.verdict == "fits":
             fitting.append(plan)
@@ -79,5 +79,8 @@ def choose(make: Callable[[Cluster], P], clusters: Iterable[Cluster], what: str)
     if refusals and len(refusals) == tried and len({str(error) for error in refusals}) == 1:
         raise refusals[0]
     if not fitting:
-        raise UsageError(f"{what} fits none of the hardware: " + "; ".join(lacking.values()))
+        reasons = list(lacking.values())
+        if refusals:
+            reasons.append(f"{len(refusals)} of {tried} cannot be asked, the first {refused}")
+        raise UsageError(f"{what} fits none of the hardware: " + "; ".join(reasons))
     return min(fitting, key=lambda plan: math.inf if plan.dollars is None else plan.dollars.value)

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,12 @@ import numpy as np
 from opportune.planner.architecture import Architecture
 from opportune.planner.calibration import Calibration
 from opportune.planner.catalogue import of_size
-from opportune.planner.hardware import Cluster
+from opportune.planner.hardware import PER_NODE, Cluster
 from opportune.planner.job import Job
 from opportune.planner.layout import lay_out
 from opportune.planner.memory import memory
-from opportune.planner.plan import Request, batch_of
-from opportune.planner.records import Record, architecture, cluster_of, job_of, objection
+from opportune.planner.plan import Request, averaged, batch_of
+from opportune.planner.records import Record, architecture, cluster_of, job_of, objection, run_flops, run_share
 from opportune.planner.stacks import STACKS
 from opportune.planner.techniques import technique_of
 from opportune.planner.timing import Speeds, step
@@ -28,7 +28,9 @@ _NAMES = [item.name for item in fields(Speeds)]
 # How far a constant may sensibly be from its first guess, in powers of e.
 _LOOSE = np.array([0.15, 0.7, 0.4, 0.5, 0.5, 0.5, 0.7, 0.7, 0.7, 0.7])
 _SCALES = np.linspace(0.9, 1.2, 31)
-BIG, SMALL = 512, 8  # devices assumed of a run that does not say, above and below two billion parameters
+MONTH = 30 * 86400.0  # a run that does not say on how many devices is assumed to take so long ...
+REACHED = 0.4  # ... at this share of the peak
+EIGHT_BIT = 1.3  # times faster: half of the products at twice the speed
 KIND = {"memory": "memory", "step": "step", "peft": "peft", "run": "run"}
 
 
@@ -126,32 +128,56 @@ def run_architecture(record: Record) -> Architecture:
 def ideal_hours(record: Record, speeds: Speeds, calibration: Calibration) -> tuple[float, bool]:
     """Device-hours of a run if no time were lost, and whether it ran on more than two machines."""
     a, f = run_architecture(record), record.fields
-    big = f.get("devices", BIG if float(f["device_hours"]) > 5000 else SMALL)
-    cluster = Cluster(cluster_of(record).device, _power_of_two(int(big)))
+    cluster = Cluster(cluster_of(record).device, _power_of_two(devices_of(record)))
     length = min(int(f.get("length", 2048)), a.positions or 10**9)
     request = Request(a, f["method"], cluster, f["tokens"], length=length)
     change = technique_of(f["method"]).change(a)
     whole = Job(a, change, cluster, length=length, stack=STACKS["sharded"])
     job = lay_out(whole, calibration, batch_of(request), f.get("checkpoint"))
     seconds = step(job, speeds).seconds / job.tokens * float(f["tokens"]) * cluster.count
-    if f.get("eight_bit"):
-        seconds /= 1.3  # half of the products at twice the speed
-    return seconds / 3600, cluster.count > 16
+    return seconds / 3600 / _quicker(record), cluster.count > 2 * PER_NODE
 
 
-def _power_of_two(number: int) -> int:
+def devices_of(record: Record) -> float:
+    """What it ran on; where it does not say, as many as end it within a month, but a machine's worth at least."""
+    if "devices" in record.fields:
+        return float(record.fields["devices"])
+    rate = REACHED * 1e12 * cluster_of(record).device.tflops_16bit
+    return max(float(PER_NODE), run_flops(record) / rate / MONTH)
+
+
+def _quicker(record: Record) -> float:
+    """How much faster products of eight bits make it."""
+    return EIGHT_BIT if record.fields.get("eight_bit") else 1.0
+
+
+def _power_of_two(number: float) -> int:
     return 1 << max(0, round(math.log2(number)))
 
 
-def fit_runs(records: Sequence[Record], speeds: Speeds, calibration: Calibration) -> tuple[float, float]:
-    """Goodput of clusters, and of one or two machines."""
+def fit_runs(records: Sequence[Record], start: Calibration) -> Calibration:
+    """With the goodput of clusters, the share of the peak that they reach, and the goodput of one or two machines."""
     shares: dict[bool, list[float]] = {True: [], False: []}
+    reached = []
     for record in records:
-        hours, many = ideal_hours(record, speeds, calibration)
+        hours, many = ideal_hours(record, start.speeds, start)
         shares[many].append(hours / float(record.fields["device_hours"]))
+        if many:
+            reached.append(run_share(record) / _quicker(record))
     # One machine seldom waits for others: four observations' worth of a guess. What clusters lose, only records tell.
     alone = statistics.median([*shares[False], *[0.97] * 4])
-    return min(statistics.median([*shares[True], 0.85]), 1.0), min(alone, 1.1)
+    goodput = min(statistics.median([*shares[True], 0.85]), 1.0)
+    share = statistics.median(reached) if reached else start.share
+    return replace(start, goodput=goodput, share=share, alone=min(alone, 1.1))
+
+
+def predict_run(record: Record, found: Calibration) -> float:
+    """Device-hours of a whole run, as `plan` has them for one on so many devices."""
+    hours, many = ideal_hours(record, found.speeds, found)
+    if not many:
+        return hours / found.alone
+    peak = cluster_of(record).device.tflops_16bit * 1e12 * _quicker(record)
+    return max(hours, averaged(hours / found.goodput, run_flops(record) / found.share / peak / 3600))
 
 
 # ---- leaving out -----------------------------------------------------------------------------------------------------
@@ -202,7 +228,7 @@ def as_file(calibration: Calibration) -> Mapping[str, Any]:
     """What calibration.json holds."""
     found = asdict(calibration)
     found["speeds"] = {name: float(f"{value:.4g}") for name, value in found["speeds"].items()}
-    for name in ("scale", "reserved", "goodput", "alone"):
+    for name in ("scale", "reserved", "goodput", "share", "alone"):
         found[name] = round(found[name], 4)
     found["ranges"] = {kind: [round(low, 4), round(high, 4)] for kind, (low, high) in calibration.ranges.items()}
     return found

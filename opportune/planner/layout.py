@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from opportune.errors import UsageError
@@ -58,12 +59,12 @@ def lay_out(
 ) -> Job:
     """The fastest division of so many sequences a step that fits with the fewest splits; else the smallest there is.
 
-    Activations are checkpointed where that helps, unless it is said how. `exact`: not one sequence more, for which
+    Activations are checkpointed where that helps, unless it is said how; on more than two machines layers that would be
+    computed twice may be split instead, whichever is faster. `exact`: not one sequence more, for which
     UsageError is raised where the replicas cannot share them; else they are rounded up.
     """
-    last, kinds = job, (checkpoint,) if checkpoint else _EITHER
+    last, kinds, found = job, (checkpoint,) if checkpoint else _EITHER, list[Job]()
     for tensor, pipeline in _splits(job):
-        found = []
         replicas = job.cluster.count // (tensor * pipeline)
         if exact and sequences % replicas:
             raise UsageError(
@@ -71,14 +72,21 @@ def lay_out(
                 f"{replicas}, or fewer replicas by --tensor or --pipeline"
             )
         each = max(1, math.ceil(sequences / replicas))
-        for candidate in _kinds(replace(job, tensor=tensor, pipeline=pipeline), each, kinds, exact=exact):
+        split = job if tensor == pipeline == 1 else replace(job, tensor=tensor, pipeline=pipeline)
+        for candidate in _kinds(split, each, kinds, exact=exact):
             for last in candidate:
                 if fit(last, calibration).verdict == "fits":
                     found.append(last)
                     break
-        if found:
-            return min(found, key=lambda one: step(one, calibration.speeds).seconds / one.tokens)
-    return last
+        twice = checkpoint is None and all(one.checkpoint == "full" for one in found)
+        if found and not (twice and _splits_further(job)):
+            break
+    return min(found, key=lambda one: step(one, calibration.speeds).seconds / one.tokens) if found else last
+
+
+def _splits_further(job: Job) -> bool:
+    """Whether layers are rather split than computed twice: where all weights move, on more than two machines."""
+    return not job.change.frozen and job.cluster.count > 2 * PER_NODE
 
 
 def _kinds(job: Job, each: int, checkpoints: tuple[Checkpoint, ...], *, exact: bool) -> Iterator[Iterator[Job]]:
@@ -88,13 +96,12 @@ def _kinds(job: Job, each: int, checkpoints: tuple[Checkpoint, ...], *, exact: b
     )
     for sharding in shardings:
         for checkpoint in checkpoints:
-            laid = replace(job, sharding=sharding, checkpoint=checkpoint)
+            laid = partial(replace, job, sharding=sharding, checkpoint=checkpoint)
             if exact:
-                yield (replace(laid, micro=micro, accumulate=each // micro) for micro in _divisors(each))
+                yield (laid(micro=micro, accumulate=each // micro) for micro in _divisors(each))
             else:
                 yield (
-                    replace(laid, micro=micro, accumulate=max(math.ceil(each / micro), job.pipeline))
-                    for micro in _micros(each)
+                    laid(micro=micro, accumulate=max(math.ceil(each / micro), job.pipeline)) for micro in _micros(each)
                 )
 
 

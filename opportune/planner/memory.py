@@ -8,7 +8,7 @@ pass begins (all activations and logits, no gradients yet) or the optimizer's st
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from opportune.planner.activations import kept
 from opportune.planner.architecture import Architecture, count
@@ -35,7 +35,8 @@ class Memory:
     @property
     def allocated(self) -> float:
         """All of them."""
-        return math.fsum(getattr(self, item.name) for item in fields(self))
+        held = self.weights, self.gradients, self.optimizer, self.activations
+        return math.fsum((*held, self.logits, self.adapters, self.gathered, self.workspace))
 
 
 def memory(job: Job, scale: float = 1.0, fixed: float = 0.0) -> Memory:

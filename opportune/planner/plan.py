@@ -19,9 +19,10 @@ from opportune.planner.memory import base_weights
 from opportune.planner.stacks import stack_named
 from opportune.planner.techniques import Change, technique_of
 from opportune.planner.timing import Step, step
-from opportune.planner.work import READING, TOGETHER, asking_flops
+from opportune.planner.work import READING, TOGETHER, Flops, asking_flops
 
 START = 60.0  # seconds to start programs and processes
+CORPUS = ("pretrain", "continual")  # methods whose published runs tell what a cluster loses
 DISK = 1.0e9  # bytes a second at which weights are read
 
 
@@ -109,7 +110,7 @@ def plan(request: Request, calibration: Calibration) -> Plan:
         dollars=energy.dollars(job.cluster, seconds),
         host_cores=(job.cluster.device.cores or 1) if job.cluster.device.cpu else 8 * job.cluster.count,
         host_memory=found.reserved.value if job.cluster.device.cpu else _host_memory(job),
-        assumptions=tuple(_assumptions(request, job, calibration)),
+        assumptions=tuple(_assumptions(request, job, times)),
     )
 
 
@@ -125,7 +126,7 @@ def software_for(request: Request) -> str:
         return request.software
     if request.cluster.device.cpu:
         return "opportune"
-    if request.method.startswith(("pretrain", "continual")) or request.cluster.count > PER_NODE:
+    if request.method.startswith(CORPUS) or request.cluster.count > PER_NODE:
         return "sharded"
     return "transformers"
 
@@ -134,7 +135,7 @@ def batch_of(request: Request) -> int:
     """Sequences a step: what was asked; 16 for tuning; half a million to four million tokens for pretraining."""
     if request.batch is not None:
         return request.batch
-    if not request.method.startswith(("pretrain", "continual")):
+    if not request.method.startswith(CORPUS):
         return 16
     size = count(request.architecture).active
     tokens: float = min(max(5e5 * (size / 1e8) ** 0.45, 1.3e5), 4e6)
@@ -189,10 +190,25 @@ def _times(request: Request, job: Job, per_step: Step, steps: int, calibration: 
     optimizer = per_step.optimizer * steps * real
     weights = base_weights(request.architecture, job.base, job.stack)
     start = (5.0 if job.cluster.device.cpu else START) + weights / DISK / max(1, job.cluster.nodes)
-    kept = goodput(job, calibration)
-    return Times(
-        computing, optimizer, _evaluation(request, job, weights), start, (computing + optimizer) * (1 / kept - 1)
-    )
+    busy = computing + optimizer
+    lost = _whole(request, job, per_step.flops, steps, busy, calibration) - busy
+    return Times(computing, optimizer, _evaluation(request, job, weights), start, lost)
+
+
+def _whole(request: Request, job: Job, each: Flops, steps: int, busy: float, calibration: Calibration) -> float:
+    """Seconds of the steps with what is lost between them."""
+    whole = busy / goodput(job, calibration)
+    if job.cluster.count <= 2 * PER_NODE or not request.method.startswith(CORPUS):
+        return whole
+    work = (each.forward + each.backward) * steps
+    reached = calibration.share * job.cluster.device.tflops_16bit * 1e12 * job.cluster.count
+    return max(busy, averaged(whole, work / reached))
+
+
+def averaged(law: float, share: float) -> float:
+    """Of two estimates of a long run, by the law of its steps and by the share of the peak that such runs reach, the
+    middle of their logarithms: equal weights are hard to beat (Bates & Granger 1969; Clemen 1989)."""
+    return math.sqrt(law * share)
 
 
 def _evaluation(request: Request, job: Job, weights: float) -> float:
@@ -219,13 +235,14 @@ def _interval(times: Times, request: Request, job: Job, calibration: Calibration
     return calibration.around(times.total, kind_of(request, job))
 
 
-def _assumptions(request: Request, job: Job, calibration: Calibration) -> Iterable[str]:
+def _assumptions(request: Request, job: Job, times: Times) -> Iterable[str]:
     yield f"{request.tokens:,.0f} tokens are read in all, in sequences of {request.length}"
     yield f"{job.micro * job.accumulate * job.replicas:,} sequences a step ({job.tokens:,} tokens)"
     yield f"{request.questions:,} questions are asked after training" if request.questions else "no evaluation"
     yield f"software: {job.stack.what}"
     yield f"weights in {job.base}, {job.optimizer}; activations {_checkpoint(job)}"
-    yield f"{goodput(job, calibration):.0%} of the time ends up in the model (goodput)"
+    busy = times.computing + times.optimizer
+    yield f"{busy / (busy + times.lost):.0%} of the time ends up in the model (goodput)"
     yield energy.price_note(job.cluster)
     drawn = " to ".join(f"{share:.0%}" for share in energy.DRAWN[::2])
     yield f"devices draw {drawn} of their design power; the hall adds {energy.HALL[0]} to {energy.HALL[2]} times"

@@ -4,7 +4,10 @@ import json
 import time
 from dataclasses import asdict
 
-from opportune.planner import hardware, probe
+from opportune.planner import calibration, hardware, probe
+from opportune.planner.job import Job
+from opportune.planner.techniques import Full
+from opportune.planner.timing import step
 
 
 def test_a_slow_call_is_made_once():
@@ -28,3 +31,13 @@ def test_what_was_measured_is_kept(tmp_path, monkeypatch):
     assert probe.kept() == device
     probe.place().write_text("{}")
     assert probe.kept() is None
+
+
+def test_the_steps_factor_is_over_what_a_plan_would_expect():
+    device = hardware.Device(
+        hardware.THIS, 0.1, 8.0, 10.0, kind="CPU", bfloat16=False, tflops_32bit=0.1, matmul_share=1.0
+    )
+    job = Job(
+        probe.MODEL, Full().change(probe.MODEL), hardware.Cluster(device), probe.BATCH, probe.LENGTH, base="float32"
+    )
+    assert probe._expected(device) == step(job, calibration.shipped().speeds).seconds

@@ -127,3 +127,11 @@ def test_the_cheapest_keeps_to_devices_that_the_batch_divides_over(capsys):
     _, said = run(capsys, "--model", "llama-3.2-1b", "--batch", "3", "--hardware", "cheapest", "--json")
     assert json.loads(said.out)["plans"][0]["hardware"]["count"] == 1
     assert "unknown device" in refused(capsys, "--hardware", "cheapest,h100")
+
+
+def test_a_batch_that_no_number_of_devices_shares_is_said_once():
+    clusters = [hardware.cluster(name) for name in ("t4", "t4x2", "l4", "l4x4")]
+    request = Request(find("llama-3.1-405b"), "full", clusters[0], 1e7, batch=3)
+    with pytest.raises(UsageError, match=r"t4 needs \d.*l4 needs \d.*2 of 4 cannot be asked, the first t4x2") as caught:
+        cheapest(request, clusters, FITTED)
+    assert str(caught.value).count("--batch 3") == 1
