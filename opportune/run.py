@@ -26,8 +26,9 @@ from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
 from opportune.settings import Settings
+from opportune.spec import ModelRef
 from opportune.store import Store
-from opportune.types import Example, Graded, Metric, ModelInfo, Split, Task, digest
+from opportune.types import Example, Graded, Metric, Split, Task, digest
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -243,7 +244,7 @@ class _Plan:
 
 
 def _config(task: Task, settings: Settings, pool: ModelPool, arms: Sequence[Arm], source: str) -> RunConfig:
-    models = {str(arm.model): pool.info(arm.model) for arm in arms if arm.model}
+    models = {str(arm.model): arm.model for arm in arms if arm.model}
     options: dict[str, Any] = asdict(settings) | {
         "runs": str(settings.runs),
         "prices": settings.prices and str(settings.prices),
@@ -259,7 +260,7 @@ def _config(task: Task, settings: Settings, pool: ModelPool, arms: Sequence[Arm]
             "labels": list(task.choices) if task.choices else None,
             "notes": list(task.notes),
         },
-        models=[_model_config(info) for info in models.values()],
+        models=[_model_config(pool, ref) for ref in models.values()],
         seeds=list(range(settings.seeds)),
         tolerance=settings.tolerance,
         machine_price=settings.machine_price,
@@ -268,7 +269,8 @@ def _config(task: Task, settings: Settings, pool: ModelPool, arms: Sequence[Arm]
     )
 
 
-def _model_config(info: ModelInfo) -> ModelConfig:
+def _model_config(pool: ModelPool, ref: ModelRef) -> ModelConfig:
+    info = pool.info(ref)
     return ModelConfig(
         name=info.name,
         path=info.path,
@@ -276,6 +278,7 @@ def _model_config(info: ModelInfo) -> ModelConfig:
         digest=info.digest,
         dtype=info.dtype,
         device=info.device,
+        choosing=pool.endpoint(ref).choosing if is_remote(ref) else None,
     )
 
 
