@@ -57,7 +57,6 @@ def row_of(found: Any) -> dict[str, Any]:
         "failed": found.failed,
         "unparsed": found.unparsed,
         "scores_by_seed": [seed.score for seed in found.seeds],
-        "seconds_per_1000": found.asking_per_1000.seconds and round(found.asking_per_1000.seconds, 1),
         **{f"{name}_per_question": _each(found, name) for name in ("calls", "tokens_in", "tokens_out")},
         "why": found.why,
     }

@@ -138,7 +138,7 @@ def _reasoning(records: list[Record]) -> str:
     return _table(f"Reasoning on a small model ({records[0]['work']})", ["task", *_ASKED], rows, records)
 
 
-_ASKED = ["recipe", "score", "95 % interval", "unparsed", "calls a question", "seconds for 1,000"]
+_ASKED = ["recipe", "score", "95 % interval", "unparsed", "calls a question", "tokens in / out"]
 
 
 def _asked(row: Record) -> list[str]:
@@ -150,7 +150,7 @@ def _asked(row: Record) -> list[str]:
         f"{row['low']:.3f} to {row['high']:.3f}" if scored else "–",
         f"{row['unparsed']} of {row['n'] * max(len(row['scores_by_seed']), 1)}",
         "–" if row["calls_per_question"] is None else f"{row['calls_per_question']:g}",
-        "–" if row["seconds_per_1000"] is None else f"{row['seconds_per_1000']:g}",
+        f"{row['tokens_in_per_question']:.0f} / {row['tokens_out_per_question']:.0f}",
     ]
 
 

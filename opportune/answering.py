@@ -11,7 +11,7 @@ from opportune import evaluate, methods, strategies
 from opportune.artefacts import load_artefact
 from opportune.errors import OpportuneError, RecipeError
 from opportune.evaluate import Journal, NoJournal
-from opportune.journal import StoreJournal
+from opportune.journal import StoreJournal, key_of
 from opportune.models.endpoint import Endpoint, Remote, is_remote
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
@@ -63,13 +63,22 @@ class StoredArm:
         return [build(part, methods.TABLE[part.name]) for part in self.recipe.parts[:-1]]
 
     def known(self) -> ModelConfig:
-        """The local model that the run measured."""
-        return next(model for model in self.config["models"] if model["name"] == self.record.model)
+        """The local model that the run measured; of one in several number formats or on several devices, the arm's."""
+        named = [model for model in self.config["models"] if model["name"] == self.record.model]
+        placed = self.record.resolved.get("placement")
+        return next((model for model in named if [model["dtype"], model["device"]] == placed), named[0])
+
+    @property
+    def trusts(self) -> bool:
+        """Whether the run let the model's folder run its own Python code."""
+        ref = self.recipe.model
+        given = bool(self.config.get("options", {}).get("trust_remote_code"))
+        return bool(ref.options.get("trust", given)) if ref else given
 
     def base(self, device: str, dtype: str) -> Local:
         """The model before training. Raises RecipeError where it is another one than the run measured."""
         known, ref = self.known(), self.recipe.model
-        pool = ModelPool(trust=bool(self.config.get("options", {}).get("trust_remote_code")))
+        pool = ModelPool(trust=self.trusts)
         packed = {name: value for name, value in (ref.options if ref else {}).items() if name == "quantise"}
         model = pool.base(ModelRef(known["path"], {"device": device, "dtype": dtype, **packed}))
         if model.info.digest != known["digest"]:
@@ -97,7 +106,7 @@ class StoredArm:
         artefact = self.record.facts.artefact
         if model is None and artefact is None:
             return NoJournal()
-        key = Path(artefact).name if artefact else model.info.digest if model else ""
+        key = Path(artefact).name if artefact else key_of(model.info) if model else ""
         return StoreJournal(self.store, self.record.run, self.record.hash, self.record.seed, stage, key)
 
     def examples(self, split: Split) -> tuple[Example, ...]:

@@ -12,7 +12,7 @@ from opportune.corpus.general import General
 from opportune.cost import Amount, Cost, Meter
 from opportune.course import School
 from opportune.evaluate import Call, Journal, NoJournal
-from opportune.journal import StoreJournal, amount_of, cached_amount
+from opportune.journal import StoreJournal, amount_of, cached_amount, key_of
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm, model_ref
 from opportune.records import REMOTE, ArmRecord, Facts, OutcomeRecord
@@ -48,7 +48,7 @@ class ArmRunner:
         loading = self.pool.loading(arm.model) if arm.model else Amount()
         # A view of its own, with nothing warm: an arm is charged as if it had run alone.
         model: Backend | None = self.pool.view(arm.model) if arm.model else None
-        key = model.info.digest if model else ""
+        key = key_of(model.info) if model else ""
         if len(arm.candidates) > 1:
             settled, preparing = self._search(arm, item, model, key)
         else:
@@ -65,7 +65,8 @@ class ArmRunner:
         if settled.searched is not None:
             choosing = Amount()  # copied from the search, which is charged for it
         asking, outcomes = self._ask(settled, item, "test", "test", model, key)
-        grading = self._grade(item, {"dev": dev, "test": outcomes})
+        self._grade(item, "dev", "grading-dev", dev)
+        grading = self._grade(item, "test", "grading-test", outcomes)
         cost = self._bill(loading, preparing, choosing, asking, trained, asks=model is not None)
         facts = replace(self._facts(item, settled, outcomes, model), grading=grading)
         return replace(item, status="done", measured=cost, facts=trained.add_to(facts) if trained else facts)
@@ -77,7 +78,7 @@ class ArmRunner:
         for place, (strategy, part) in enumerate(zip(arm.candidates, arm.parts, strict=True)):
             settled, preparing = self._prepare(strategy, item, f"prepare-{place}", model, key)
             asking, outcomes = self._ask(settled, item, "dev", f"dev-{place}", model, key)
-            self._grade(item, {"dev": outcomes})
+            self._grade(item, "dev", f"grading-dev-{place}", outcomes)
             used += preparing + asking
             found.append((self._dev_score(item), replace(settled, chosen=str(part))))
         best = max(found, key=lambda one: one[0])[1]
@@ -111,19 +112,14 @@ class ArmRunner:
         self.store.put_outcomes([_outcome_record(item, split, outcome) for outcome in outcomes])
         return self._used(item, stage, model, meter.amount), outcomes
 
-    def _grade(self, item: ArmRecord, answered: Mapping[Split, list[Outcome]]) -> Amount | None:
-        """Have the answers graded, where the metric asks a model to; what that used on test."""
+    def _grade(self, item: ArmRecord, split: Split, stage: str, answered: Sequence[Outcome]) -> Amount | None:
+        """Have the answers graded, where the metric asks a model to; what that used."""
         if not isinstance(self.metric, Graded):
             return None
         judge: Backend = self.pool.view(model_ref(self.metric.model))
-        used = Amount()
-        for split, outcomes in answered.items():
-            stage = f"grading-{split}"
-            journal = self._journal(item, stage, judge, judge.info.digest)
-            graded = evaluate.grade(self.metric, outcomes, judge, journal)
-            self.store.put_outcomes([_outcome_record(item, split, outcome) for outcome in graded])
-            used = self._used(item, stage, judge, Amount())
-        return used
+        graded = evaluate.grade(self.metric, answered, judge, self._journal(item, stage, judge, key_of(judge.info)))
+        self.store.put_outcomes([_outcome_record(item, split, outcome) for outcome in graded])
+        return self._used(item, stage, judge, Amount())
 
     def _used(self, item: ArmRecord, stage: str, model: Backend | None, metered: Amount) -> Amount:
         """What a stage used: its calls' own measures, which survive a crash, and the peak seen by this process."""

@@ -16,7 +16,7 @@ from opportune.records import REMOTE, Latency
 from opportune.strategies.choosing import CONTENT_FREE
 from opportune.types import Answer, Example, Graded, Metric, Model, Outcome, Question, Strategy, TaskView
 
-QUESTIONS = 6  # asked one by one for the latency
+FEWEST, MOST, ENOUGH = 3, 6, 10.0  # questions asked one by one for the latency; seconds after which the fewest will do
 
 
 class Backend(Model, Protocol):
@@ -62,7 +62,10 @@ def latency(
     else:
         with model.reusing() if model else nullcontext():
             seconds_of(dev[:2])  # what two questions share is what gets warm
-            seconds = [seconds_of([example]) for example in dev[:QUESTIONS]]
+            seconds = list[float]()
+            for example in dev[:MOST]:
+                if len(seconds) < FEWEST or sum(seconds) < ENOUGH:
+                    seconds.append(seconds_of([example]))
     ordered = sorted(seconds)
     return Latency(p50=_quantile(ordered, 0.5), p95=_quantile(ordered, 0.95))
 

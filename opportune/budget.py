@@ -1,10 +1,12 @@
-"""A limit on the time of a run: which arms are left out because their prediction does not fit beside the others."""
+"""Limits on the time and the dollars of a run: which arms are left out because their prediction does not fit."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from opportune.cost import Cost
 from opportune.errors import UsageError
 from opportune.records import ArmRecord
 
@@ -20,18 +22,64 @@ def seconds_of(text: str) -> float:
     return float(found[1]) * _SECONDS[found[2]]
 
 
-def left_out(items: Sequence[ArmRecord], budget: float) -> dict[tuple[str, int], str]:
-    """(hash, seed) -> why it does not run: with what comes before it, its prediction would pass the budget."""
-    spent, reasons = 0.0, dict[tuple[str, int], str]()
-    for item in items:
-        if item.status == "done":
-            continue
-        expected = (item.predicted.total().seconds or 0.0) if item.predicted else 0.0
-        if spent + expected > budget:
-            reasons[item.hash, item.seed] = (
-                f"not run: {expected / 60:.1f} min predicted, with {spent / 60:.1f} min before it more than the budget "
-                f"of {budget / 60:g} min"
-            )
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What all arms together may take of one thing, and how much of it each is charged for."""
+
+    most: float
+    spent: float  # before anything runs now
+    expected: Callable[[ArmRecord], float]  # of an arm that is still to run
+    told: Callable[[float, float, float], str]  # (expected, before it, most) -> why it does not run
+
+
+def time_limit(items: Sequence[ArmRecord], budget: float) -> Limit:
+    """Of seconds. An arm that is done counts what it took, and no less than was predicted: were it less, the same
+    command again would run what it left out."""
+    spent = sum(max(_seconds(item.predicted), _seconds(item.measured)) for item in items if item.status == "done")
+    return Limit(budget, spent, lambda item: _seconds(item.predicted), _told_time)
+
+
+def dollar_limit(cap: float, spent: float, paid: Mapping[tuple[str, int], float]) -> Limit:
+    """Of dollars that endpoints cost. `spent` is what earlier sittings paid, `paid` the part of it of each arm (hash,
+    seed), which an arm begun before does not pay again."""
+
+    def expected(item: ArmRecord) -> float:
+        predicted = (item.predicted.total().dollars or 0.0) if item.predicted else 0.0
+        return max(0.0, predicted - paid.get((item.hash, item.seed), 0.0))
+
+    return Limit(cap, spent, expected, _told_dollars)
+
+
+def left_out(items: Sequence[ArmRecord], limits: Sequence[Limit]) -> dict[tuple[str, int], str]:
+    """(hash, seed) -> why it does not run: with what comes before it, its prediction would pass a limit."""
+    spent, reasons = [limit.spent for limit in limits], dict[tuple[str, int], str]()
+    for item in (item for item in items if item.status != "done"):
+        expected = [limit.expected(item) for limit in limits]
+        over = [
+            limit.told(more, before, limit.most)
+            for limit, more, before in zip(limits, expected, spent, strict=True)
+            if more and before + more > limit.most
+        ]
+        if over:
+            reasons[item.hash, item.seed] = over[0]
         else:
-            spent += expected
+            spent = [before + more for before, more in zip(spent, expected, strict=True)]
     return reasons
+
+
+def _seconds(bill: Cost | None) -> float:
+    return (bill.total().seconds or 0.0) if bill else 0.0
+
+
+def _told_time(expected: float, before: float, most: float) -> str:
+    return (
+        f"not run: {expected / 60:.1f} min predicted, with {before / 60:.1f} min before it more than the budget of "
+        f"{most / 60:g} min"
+    )
+
+
+def _told_dollars(expected: float, before: float, most: float) -> str:
+    return (
+        f"not run: ${expected:.2g} predicted, with ${before:.2g} before it more than the cap of ${most:g}; run again "
+        "with a higher --max-dollars"
+    )

@@ -4,6 +4,7 @@
     ├── UsageError (ValueError)         bad input: one clear line, exit code 2
     │   ├── TaskError                   the examples: file, line, column, label, split
     │   ├── RecipeError                 a recipe string, an option, a value out of range
+    │   │   └── OwnCodeError            a strategy or metric of the user's own that fails at work
     │   └── ModelError                  a model that cannot be found, loaded or used as asked
     ├── StoreError (RuntimeError)       the run's folder or database: busy, full, of a newer version
     ├── TrainingError (RuntimeError)    a training that cannot go on: nothing to learn from, no memory
@@ -28,6 +29,10 @@ class TaskError(UsageError):
 
 class RecipeError(UsageError):
     """A recipe, an option or a value is not understood or out of range."""
+
+
+class OwnCodeError(RecipeError):
+    """A function of the user's own failed: names the file and the function."""
 
 
 class ModelError(UsageError):

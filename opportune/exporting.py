@@ -56,7 +56,7 @@ def export_merged(store: Store, run: str, recipe: str, folder: Path, tell: Progr
         tell("merging in float32", 1, 1)
 
     def loaded(part: Path) -> Local:
-        return load_model(str(part), device=known["device"], dtype=known["dtype"])
+        return load_model(str(part), device=known["device"], dtype=known["dtype"], trust_remote_code=arm.trusts)
 
     return _gated(arm, folder, make, loaded, tell)
 

@@ -11,14 +11,20 @@ from dataclasses import asdict, dataclass
 
 from opportune.cost import Amount
 from opportune.evaluate import Call
-from opportune.records import CallRecord
+from opportune.records import REMOTE, CallRecord
 from opportune.store import Store
-from opportune.types import Completion, Usage, digest
+from opportune.types import Completion, ModelInfo, Usage, digest
+
+
+def key_of(info: ModelInfo) -> str:
+    """Identifies an untrained model as it answers: a number format or a device of its own answers in its own way."""
+    # A server has neither, and its digest alone is what paid calls are stored under.
+    return info.digest if info.device == REMOTE else digest([info.digest, info.dtype, info.device])
 
 
 @dataclass(frozen=True, slots=True)
 class StoreJournal:
-    """Calls of one arm, seed and stage; `model_key` identifies the weights that answer."""
+    """Calls of one arm, seed and stage; `model_key` identifies what answers: `key_of` a model, or an artefact."""
 
     store: Store
     run: str

@@ -6,6 +6,7 @@ import importlib
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
@@ -22,18 +23,35 @@ class TextOrFile(str):
 
 
 REST = "rest"  # a field of (name, value) pairs that takes the options no other field has
-_SUFFIXES = (".txt", ".md", ".j2", ".jinja", ".jsonl", ".json")
+_SUFFIXES = (".txt", ".md", ".j2", ".jinja", ".jinja2", ".jsonl", ".json")
 
 
 def read_text(value: str, place: str) -> str:
     """The text itself, or what the file of that name holds. Raises RecipeError for a file that is not there."""
+    if "\n" in value or len(value) > 4096:
+        return value
     path = Path(value).expanduser()
-    if "\n" in value or len(value) > 4096 or not (path.suffix in _SUFFIXES or path.is_file()):
+    if not (_names_file(value) or _is_file(path)):
         return value
     try:
-        return path.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{place}: the file {value} cannot be read: {error}") from error
+        raise RecipeError(f"{place}: the file {value} cannot be read: {error}; a text has a space in it") from error
+    if _names_file(text) and "\n" not in text:  # a stored recipe has the text, and is read again
+        raise RecipeError(f"{place}: the file {value} holds only {text!r}, which looks like a file's name itself")
+    return text
+
+
+def _is_file(path: Path) -> bool:
+    with suppress(OSError):  # longer than a name may be
+        return path.is_file()
+    return False
+
+
+def _names_file(value: str) -> bool:
+    """Whether a text looks like a file's name: by its ending, or one word with a slash and nothing to be filled in."""
+    word = not any(character.isspace() or character in "{}" for character in value)
+    return Path(value).suffix.lower() in _SUFFIXES or (word and "/" in value)
 
 
 def load(place: str) -> Any:

@@ -6,7 +6,8 @@ The same task, recipes, models and seeds are the same run: asked for again, it g
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
@@ -14,17 +15,20 @@ from typing import Any, Protocol
 from opportune import ledger
 from opportune import recipe as recipes_
 from opportune.arm import ArmRunner, Stage
-from opportune.budget import left_out
+from opportune.budget import dollar_limit, left_out, time_limit
 from opportune.corpus.general import general_text
 from opportune.corpus.material import digests as digests_of
-from opportune.errors import OpportuneError, RecipeError, StoreError
+from opportune.cost import Cost
+from opportune.errors import OpportuneError, OwnCodeError, RecipeError, StoreError
 from opportune.estimate import predict
-from opportune.fits import cannot_fit
+from opportune.fits import cannot_fit, out_of_memory
 from opportune.metrics import metric_named, resolved_name
+from opportune.models.budget import Spend
 from opportune.models.endpoint import Endpoint, is_remote
+from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
-from opportune.records import ArmRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
+from opportune.records import ArmRecord, CallRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
 from opportune.settings import Settings
 from opportune.spec import ModelRef
 from opportune.store import Store
@@ -75,13 +79,13 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
         store.put_examples(_examples(record.id, task))
         pending = plan.pending(store, record)
         watcher.begin(record, [item for _, item in pending])
-        for text in plan.notes([item for _, item in pending]):
+        for text in plan.notes():
             watcher.note(text)
-        over = left_out([item for _, item in pending], settings.budget) if settings.budget else {}
+        skipped = plan.skipped(store, [item for _, item in pending], watcher)
         for arm, item in pending:
-            if (item.hash, item.seed) in over:
-                store.put_arm(skipped := replace(item, status="failed", reason=over[item.hash, item.seed]))
-                watcher.end(skipped)
+            if (item.hash, item.seed) in skipped:
+                store.put_arm(left := replace(item, status="failed", reason=skipped[item.hash, item.seed]))
+                watcher.end(left)
             elif item.status != "done":
                 _run_arm(ArmRunner(store, pool, task, metric, general, watcher.stage), arm, item, watcher)
     return record
@@ -95,8 +99,12 @@ def _run_arm(runner: ArmRunner, arm: Arm, item: ArmRecord, watcher: Watcher) -> 
         item = runner.run(arm, item)
     except StoreError:
         raise
-    except (OpportuneError, MemoryError) as error:
-        item = replace(item, status="failed", reason=str(error) or "out of memory")
+    except OpportuneError as error:
+        item = replace(item, status="failed", reason=str(error))
+    except (MemoryError, RuntimeError) as error:
+        if (reason := out_of_memory(error)) is None:
+            raise
+        item = replace(item, status="failed", reason=reason)
     runner.store.put_arm(item)
     watcher.end(item)
 
@@ -177,6 +185,7 @@ class _Plan:
     def _fresh(self, run: RunRecord, arm: Arm, name: str, seed: int, position: int) -> ArmRecord:
         ref = arm.model
         model = None if ref is None else self.pool.endpoint(ref) if is_remote(ref) else self.pool.base(ref)
+        placement = [model.info.dtype, model.info.device] if model else None
         return ArmRecord(
             run=run.id,
             hash=name,
@@ -184,9 +193,15 @@ class _Plan:
             position=position,
             recipe=arm.text,
             model=model.info.name if model else None,
-            resolved={"recipe": str(arm.resolved), "ledger": dict(self.factors)},
-            predicted=ledger.corrected(predict(arm, self.task, model, seed), self.factors) if model else None,
+            resolved={"recipe": str(arm.resolved), "ledger": dict(self.factors), "placement": placement},
+            predicted=self._predicted(arm, model, seed) if model else None,
         )
+
+    def _predicted(self, arm: Arm, model: Local | Endpoint, seed: int) -> Cost | None:
+        try:
+            return ledger.corrected(predict(arm, self.task, model, seed), self.factors)
+        except OwnCodeError:  # a prediction answers with nothing, which the user's code need not stand
+            return None
 
     def _failed(self, store: Store, run: str) -> set[tuple[str, int]]:
         """Arms with calls to an endpoint that came to nothing: these calls, and only they, are made again."""
@@ -203,7 +218,9 @@ class _Plan:
         """Make sure of every endpoint that will be asked, and count what earlier sittings have spent on them."""
         remote, done = self._remote(), set[str]()
         if before is not None:
-            self._count(store, before, remote)
+            if (budget := self.pool.remote.budget).capped:
+                for _, spend in self._spending(store, before):
+                    budget.count(spend)
             failed = self._failed(store, before)
             open_ = {a.hash for a in store.arms(before) if a.status != "done" or (a.hash, a.seed) in failed}
             done = {arm.hash for arm in store.arms(before)} - open_
@@ -213,26 +230,32 @@ class _Plan:
         for endpoint in dict.fromkeys(asked):
             endpoint.greet(choices=self.task.kind == "choice" and endpoint in remote.values())
 
-    def _count(self, store: Store, run: str, remote: dict[str, Endpoint]) -> None:
-        budget = self.pool.remote.budget
-        if budget.capped and (remote or self.judge):
-            for call in store.calls(run):
-                endpoint = self.judge if call.stage.startswith("grading") else remote.get(call.hash)
-                if endpoint is not None and not call.shared:
-                    budget.count(endpoint.spend(call.tokens_in - call.cached_in, call.tokens_out - call.cached_out))
+    def _spending(self, store: Store, run: str) -> Iterator[tuple[CallRecord, Spend]]:
+        """The calls that endpoints were paid for, and what each cost."""
+        remote = self._remote()
+        for call in store.calls(run) if remote or self.judge else ():
+            endpoint = self.judge if call.stage.startswith("grading") else remote.get(call.hash)
+            if endpoint is not None and not call.shared:
+                yield call, endpoint.spend(call.tokens_in - call.cached_in, call.tokens_out - call.cached_out)
 
-    def notes(self, items: Sequence[ArmRecord]) -> list[str]:
-        """What to know before anything runs: of the endpoints, and of what cannot fit the memory."""
+    def notes(self) -> list[str]:
+        """What to know of the endpoints before anything runs."""
         endpoints = dict.fromkeys([*self._remote().values(), *([self.judge] if self.judge else [])])
-        told = [f"model {endpoint.info.name}: {endpoint.describe()}" for endpoint in endpoints]
-        bills = [item.predicted.total().dollars for item in items if item.predicted and item.status != "done"]
-        expected, cap = sum(bill or 0.0 for bill in bills), self.settings.max_dollars
-        if cap is not None and expected + self.pool.remote.budget.spent.dollars > cap:
-            told.append(
-                f"about ${expected:.2g} predicted, more than the cap of ${cap:g} leaves: what does not fit will be "
-                "failed calls, made again under a higher cap"
-            )
-        return told + [note for item in items if (note := self._cannot_fit(item)) is not None]
+        return [f"model {endpoint.info.name}: {endpoint.describe()}" for endpoint in endpoints]
+
+    def skipped(self, store: Store, items: Sequence[ArmRecord], watcher: Watcher) -> dict[tuple[str, int], str]:
+        """(hash, seed) -> why an arm does not run: it cannot fit the memory, or would pass a limit."""
+        unfit = {(item.hash, item.seed): reason for item in items if (reason := self._cannot_fit(item)) is not None}
+        for item in items:
+            if (item.hash, item.seed) in unfit:
+                watcher.note(f"{item.recipe}: {unfit[item.hash, item.seed]}")
+        limits = [time_limit(items, self.settings.budget)] if self.settings.budget else []
+        if self.settings.max_dollars is not None:
+            paid = defaultdict[tuple[str, int], float](float)
+            for call, spend in self._spending(store, items[0].run):
+                paid[call.hash, call.seed] += spend.dollars
+            limits.append(dollar_limit(self.settings.max_dollars, self.pool.remote.budget.spent.dollars, paid))
+        return unfit | left_out([item for item in items if (item.hash, item.seed) not in unfit], limits)
 
     def _cannot_fit(self, item: ArmRecord) -> str | None:
         """Of an arm that is still to train what the memory will not hold."""
@@ -240,7 +263,7 @@ class _Plan:
         if item.status == "done" or arm.model is None:
             return None
         reasons = (cannot_fit(method, self.pool.base(arm.model)) for method in arm.methods)
-        return next((f"{item.recipe}: {reason}" for reason in reasons if reason is not None), None)
+        return next((reason for reason in reasons if reason is not None), None)
 
 
 def _config(task: Task, settings: Settings, pool: ModelPool, arms: Sequence[Arm], source: str) -> RunConfig:

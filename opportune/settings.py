@@ -41,7 +41,7 @@ class Settings:
             raise RecipeError(f"seeds={self.seeds} is out of range: at least 1")
         if not 0 <= self.tolerance < 1:
             raise RecipeError(f"tolerance={self.tolerance} is out of range: 0 to 1 (3 points are 0.03)")
-        if self.machine_price is not None and self.machine_price < 0:
+        if self.machine_price is not None and not 0 <= self.machine_price < float("inf"):
             raise RecipeError(f"machine price {self.machine_price} is out of range: 0 or more dollars an hour")
         if self.max_dollars is not None and not 0 <= self.max_dollars < float("inf"):
             raise RecipeError(f"max dollars {self.max_dollars} is out of range: 0 or more")

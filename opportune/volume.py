@@ -8,10 +8,12 @@ that its prompts share were computed anew each time: its tokens over those that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from opportune.errors import UsageError
 from opportune.rows import Comparison, Row
 
 SPREAD = 0.1  # of a measured time, as a share
@@ -42,6 +44,12 @@ class BreakEven:
     low: float | None
     high: float | None
     cached: bool
+
+
+def check(volume: float) -> None:
+    """Raises UsageError for what is no number of questions a month."""
+    if not 1 <= volume < math.inf:
+        raise UsageError(f"volume {volume} is out of range: 1 or more questions a month")
 
 
 def lines(comparison: Comparison) -> list[Line]:

@@ -11,11 +11,11 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, dynamic_module_utils
 
 from opportune import parity
 from opportune.answering import StoredArm
-from opportune.api import compare, export
+from opportune.api import ask, compare, export
 from opportune.cli.main import _run
 from opportune.errors import ParityError, RecipeError, StoreError, UsageError
 from opportune.exporting import _merged
@@ -216,3 +216,43 @@ def test_vllm_and_others_need_no_opportune(runs, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
+
+
+@pytest.mark.parametrize(
+    ("model", "options"), [("{}[trust=true]", {}), ("{}", {"trust_remote_code": True})], ids=["option", "argument"]
+)
+def test_a_model_with_code_of_its_own_is_trusted_as_in_the_run(tmp_path, monkeypatch, model, options):
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    folder = own_code(tmp_path / "own")
+    recipes = [FULL, "zero-shot"]
+    named = model.format(f'"{folder}"') if "[" in model else str(folder)
+    done = compare(toy_task(), recipes=recipes, models=[named], dtype="float32", runs=tmp_path / "runs", **options)
+    assert {row.status for row in done.rows} == {"done"}, [row.reason for row in done.rows]
+    for row in done.rows:
+        assert ask("latest", row.recipe, "the saw", runs=tmp_path / "runs").text in ("fruit", "tool")
+    (exported,) = export("latest", FULL, merged=tmp_path / "out", runs=tmp_path / "runs")
+    assert exported.parity.holds
+
+
+OWN_CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def own_code(folder):
+    """A tiny Llama under a name that transformers does not know, with the code that does."""
+    plain_network_of("llama").save_pretrained(folder)
+    tokenizer_of(template=CHATML).save_pretrained(folder)
+    (folder / "own.py").write_text(OWN_CODE)
+    config = json.loads((folder / "config.json").read_text())
+    classes = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}
+    config |= {"model_type": "own", "auto_map": classes, "architectures": ["OwnForCausalLM"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

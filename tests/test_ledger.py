@@ -1,8 +1,10 @@
 """Predicted beside measured: the ledger's errors and its correction; the budget of a run."""
 
+from dataclasses import replace
+
 import pytest
 
-from opportune.budget import left_out, seconds_of
+from opportune.budget import dollar_limit, left_out, seconds_of, time_limit
 from opportune.cost import Amount, Cost
 from opportune.errors import UsageError
 from opportune.ledger import corrected, entries, errors, factors, to_json
@@ -41,11 +43,38 @@ def test_a_corrected_prediction_that_was_right_keeps_the_correction():
 
 def test_arms_that_pass_the_budget_are_left_out_with_the_reason():
     items = [arm(60.0, None, hash="a", status="pending"), arm(600.0, None, hash="b", status="pending"),
-             arm(50.0, None, hash="c", status="pending"), arm(600.0, 1.0, hash="d")]  # fmt: skip
-    out = left_out(items, 120.0)
+             arm(50.0, None, hash="c", status="pending")]  # fmt: skip
+    out = left_out(items, [time_limit(items, 120.0)])
     assert set(out) == {("b", 0)}
     assert "10.0 min predicted" in out["b", 0]
-    assert left_out(items, 1e9) == {}
+    assert left_out(items, [time_limit(items, 1e9)]) == {}
+    assert left_out(items, []) == {}
+
+
+@pytest.mark.parametrize("took", [1.0, 55.0, 200.0])
+def test_the_same_budget_again_leaves_out_the_same_arms(took):
+    """However long those that ran took: what an arm that is done took, or was predicted, is used up."""
+    before = [arm(60.0, None, hash="a", status="pending"), arm(100.0, None, hash="b", status="pending"),
+              arm(50.0, None, hash="c", status="pending")]  # fmt: skip
+    out = left_out(before, [time_limit(before, 120.0)])
+    after = [arm(60.0, took, hash="a"), arm(100.0, None, hash="b", status="failed"), arm(50.0, took, hash="c")]
+    again = left_out(after, [time_limit(after, 120.0)])
+    assert set(again) == set(out) == {("b", 0)}
+    assert left_out(after, [time_limit(after, 1e3)]) == {}
+
+
+def test_dollars_are_counted_in_order_on_what_earlier_sittings_paid():
+    def priced(dollars, hash):
+        return replace(arm(1.0, None, hash=hash, status="pending"), predicted=Cost(asking=Amount(dollars=dollars)))
+
+    items = [priced(0.5, "a"), priced(2.0, "b"), priced(0.4, "c"), arm(9.0, None, hash="free", status="pending")]
+    assert set(left_out(items, [dollar_limit(1.0, 0.0, {})])) == {("b", 0)}
+    assert set(left_out(items, [dollar_limit(1.0, 0.2, {})])) == {("b", 0), ("c", 0)}
+    # What an arm has paid already it does not pay again.
+    assert set(left_out(items, [dollar_limit(1.0, 0.2, {("a", 0): 0.2})])) == {("b", 0)}
+    both = left_out(items, [time_limit(items, 5.0), dollar_limit(1.0, 0.0, {})])
+    assert set(both) == {("b", 0), ("free", 0)}
+    assert "the cap of $1" in both["b", 0]
 
 
 def test_a_budget_is_a_time():

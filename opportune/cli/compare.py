@@ -96,6 +96,8 @@ def compare(
     from opportune.report.volume_text import print_volume
     from opportune.schema import to_json
 
+    if volume is not None:
+        volumes.check(volume)
     task = api.load_task(
         data,
         input=input,

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from opportune.cli.compare import Json, Runs
+from opportune.errors import UsageError
 
 if TYPE_CHECKING:
     from opportune.planner.architecture import Architecture
+    from opportune.planner.asking import Asking
     from opportune.planner.calibration import Calibration
-    from opportune.planner.hardware import Table
+    from opportune.planner.data import Data
+    from opportune.planner.hardware import Cluster, Table
     from opportune.planner.plan import Plan, Request
+    from opportune.spec import Recipe
+
+    Over = Callable[[Callable[[Cluster], Any], str], list[Any]]
 
 Model = Annotated[
     str | None, typer.Option(help="A Hugging Face folder or config.json, or a well-known name: llama-3.1-8b.")
@@ -30,6 +38,9 @@ Tokens = Annotated[str | None, typer.Option(help="Tokens read in training, all p
 Examples = Annotated[int | None, typer.Option(min=1, help="Training examples, each --length tokens long.")]
 Epochs = Annotated[float, typer.Option(min=0.01, help="Passes over the examples.")]
 TaskFile = Annotated[str | None, typer.Option("--task", help="A task's file: counts its examples and their lengths.")]
+Questions = Annotated[
+    int | None, typer.Option(min=0, help="Questions asked once after training. Default: a task's dev set, else none.")
+]
 Length = Annotated[int | None, typer.Option(min=1, help="Tokens of a sequence.")]
 Batch = Annotated[int | None, typer.Option(help="Sequences a step, over all devices.")]
 Micro = Annotated[int | None, typer.Option(help="Sequences that a device computes at once. Default: what fits.")]
@@ -60,6 +71,7 @@ def plan(
     examples: Examples = None,
     epochs: Epochs = 1.0,
     task: TaskFile = None,
+    questions: Questions = None,
     length: Length = None,
     batch: Batch = None,
     micro: Micro = None,
@@ -86,6 +98,8 @@ def plan(
     table: dict[str, Any] = {**hardware_.shipped(), **_probed()}
     if devices:
         table |= hardware_.read_devices(devices)
+    if html and not html.parent.is_dir():
+        raise UsageError(f"--html {html}: the folder {html.parent} is not there")
     found = calibration.shipped()
     if probe:
         _probe(as_json)
@@ -96,63 +110,90 @@ def plan(
     else:
         from opportune.planner.data import data_of
 
-        a = _architecture(model, parameters, vocabulary)
         data = data_of(tokens, examples, epochs, task, length)
         options: dict[str, Any] = {
             "batch": batch, "micro": micro, "base": base, "checkpoint": checkpoint, "software": software,
             "optimizer": optimizer, "tensor": tensor, "pipeline": pipeline,
+            "questions": len(data.questions) if questions is None else questions,
         }  # fmt: skip
-        _plans(a, methods or ["lora"], data, hardware, table, found, options, as_json)
+        chosen = partial(_architecture, model, parameters, vocabulary)
+        _plans(methods or ["lora"], chosen, data, _over(hardware, table), found, options, as_json)
 
 
-def _architecture(model: str | None, parameters: str | None, vocabulary: int | None) -> Architecture:
-    from opportune.errors import UsageError
+def _architecture(model: str | None, parameters: str | None, vocabulary: int | None, recipe: Recipe) -> Architecture:
     from opportune.planner import catalogue
 
     if model and parameters:
         raise UsageError("--model and --parameters: give one of the two")
+    if recipe.model:
+        if model or parameters:
+            raise UsageError(
+                f"--{'model' if model else 'parameters'} and the recipe's @{recipe.model}: give one of the two"
+            )
+        if recipe.model.options:
+            raise UsageError(f"@{recipe.model}: the planner takes no options of a model; give --base")
+        return catalogue.find(recipe.model.name)
     if parameters:
         return catalogue.of_size(parameters, vocabulary)
     return catalogue.find(model or "smollm2-135m")
 
 
 def _plans(
-    a: Architecture, methods: list[str], data: Any, hardware: str, table: Table, found: Calibration,
+    texts: list[str], model: Callable[[Recipe], Architecture], data: Data, over: Over, found: Calibration,
     options: dict[str, Any], as_json: bool,
 ) -> None:  # fmt: skip
     import json
 
     from opportune.planner import asking
     from opportune.planner import plan as planning
-    from opportune.planner.hardware import cluster
+    from opportune.planner.plan import Plan
     from opportune.planner.techniques import TABLE
     from opportune.report import plan_text
     from opportune.spec import parse
 
-    out, made = plan_text.console(), []
-    for text in methods:
-        parts = parse(text).parts
-        training = [str(part) for part in parts if part.name in TABLE]
-        strategies = [str(part) for part in parts if part.name not in TABLE]
-        chosen = None
-        for method in training:
-            for one in _chosen(planning_request(a, method, data, options), hardware, table, found):
-                made.append(planning.to_json(one))
-                chosen = one.job.cluster
-                if not as_json:
-                    plan_text.print_plan(one, out)
-        for strategy in strategies:
-            named = hardware.split(",")[0].strip()
-            on = chosen or cluster("h100" if named.startswith("cheapest") else _named(named), table)
-            asked = asking.plan_asking(strategy, a, on, asking.count_asking(strategy, data.view, data.questions), found)
-            made.append(asking.to_json(asked))
-            if not as_json:
-                plan_text.print_asking(asked, out)
+    made: list[Plan | Asking] = []
+    for recipe in map(parse, texts):
+        a = model(recipe)
+        parts = sorted(recipe.parts, key=lambda part: part.name not in TABLE)
+        for part in parts:
+            made += over(*(_training if part.name in TABLE else _asking)(a, str(part), data, options, found))
     if as_json:
-        typer.echo(json.dumps({"plans": made}, ensure_ascii=False))
+        plans = [planning.to_json(one) if isinstance(one, Plan) else asking.to_json(one) for one in made]
+        typer.echo(json.dumps({"plans": plans}, ensure_ascii=False))
+        return
+    out = plan_text.console()
+    for one in made:
+        if isinstance(one, Plan):
+            plan_text.print_plan(one, out)
+        else:
+            plan_text.print_asking(one, out)
+            out.print(_verdict(one))
 
 
-def planning_request(a: Architecture, method: str, data: Any, options: dict[str, Any]) -> Request:
+def _training(
+    a: Architecture, method: str, data: Data, options: dict[str, Any], found: Calibration
+) -> tuple[Callable[[Cluster], Plan], str]:
+    """What plans the method on some hardware, and its name in messages."""
+    from dataclasses import replace
+
+    from opportune.planner.plan import plan as make
+
+    request = planning_request(a, method, data, options)
+    return lambda cluster: make(replace(request, cluster=cluster), found), f"{method} on {a.name}"
+
+
+def _asking(
+    a: Architecture, strategy: str, data: Data, options: dict[str, Any], found: Calibration
+) -> tuple[Callable[[Cluster], Asking], str]:
+    """What plans the strategy on some hardware, and its name in messages."""
+    from opportune.planner.asking import count_asking, plan_asking
+
+    each = count_asking(strategy, data.view, data.questions)
+    base = options["base"]
+    return lambda cluster: plan_asking(strategy, a, cluster, each, found, base), f"{strategy} on {a.name}"
+
+
+def planning_request(a: Architecture, method: str, data: Data, options: dict[str, Any]) -> Request:
     """The request of one method; the hardware comes later."""
     from opportune.planner.hardware import Cluster, shipped
     from opportune.planner.plan import Request
@@ -162,22 +203,29 @@ def planning_request(a: Architecture, method: str, data: Any, options: dict[str,
     return Request(a, method, Cluster(shipped()["h100"]), data.tokens_for(a, method), length=length, **options)
 
 
-def _chosen(request: Request, hardware: str, table: Table, found: Calibration) -> list[Plan]:
-    from dataclasses import replace
+def _over(hardware: str, table: Table) -> Over:
+    """On every hardware of a list, or on the cheapest of the table that fits."""
 
-    from opportune.planner.grid import cheapest_of
-    from opportune.planner.hardware import cluster
-    from opportune.planner.plan import plan as make
+    def plans(make: Callable[[Cluster], Any], what: str) -> list[Any]:
+        from opportune.planner.choosing import choose, offered
+        from opportune.planner.hardware import cluster
 
-    if hardware.strip().startswith("cheapest"):
-        return [cheapest_of(request, found, table)]
-    named = [_named(name) for name in hardware.split(",")]
-    return [make(replace(request, cluster=cluster(name, table)), found) for name in named]
+        if hardware.strip().lower() in ("cheapest", "cheapest that fits"):
+            return [choose(make, offered(table), what)]
+        return [make(cluster(name, table)) for name in hardware.split(",")]
+
+    return plans
 
 
-def _named(text: str) -> str:
-    """A device's name as the table has it."""
-    return text.strip().replace(" ", "-")
+def _verdict(found: Asking) -> str:
+    """Whether the model that answers fits, and what would."""
+    from opportune.report import numbers
+
+    needs, there = numbers.memory(found.fit.reserved.high), numbers.memory(found.fit.available)
+    first = (
+        f"{found.cluster}: {found.fit.verdict} ({there} a device; the upper end of what will be reserved is {needs})"
+    )
+    return "\n".join([first, *(f"  would fit with: {line}" for line in found.advice)])
 
 
 def _grid(table: Table, found: Calibration, *, markdown: bool, html: Path | None, as_json: bool) -> None:

@@ -92,7 +92,8 @@ class LiveView:
 
     def end(self, arm: ArmRecord) -> None:
         self._spent[_key(arm)] = time.monotonic() - self._began
-        if arm.facts.saved or arm.facts.cached:  # much of it was not computed: no measure of the predictions
+        # What was left out, failed, or much of which was not computed is no measure of the predictions.
+        if arm.status != "done" or arm.facts.saved or arm.facts.cached:
             self._expected.pop(_key(arm), None)
         self._began = time.monotonic()
         outcome = "done" if arm.status == "done" else f"FAILED: {arm.reason}"

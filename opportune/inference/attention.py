@@ -157,8 +157,10 @@ def head(network: Any, hidden: Tensor) -> Tensor:
     """
     logits: Tensor = network.get_output_embeddings()(hidden)
     config = network.config.get_text_config()
-    logits = logits / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
-    logits = logits * (getattr(config, "logit_scale", None) or 1.0)  # Cohere
+    divisor = getattr(config, "logits_scaling", None) or 1.0  # Granite
+    factor = getattr(config, "logit_scale", None) or 1.0  # Cohere
+    if divisor != 1.0 or factor != 1.0:  # a pass over all logits is not free
+        logits = logits / divisor * factor
     cap = getattr(config, "final_logit_softcapping", None)  # Gemma
     return logits if cap is None else torch.tanh(logits / cap) * cap
 

@@ -6,6 +6,7 @@ while those of the common prefix are there once for all (as in Hydragen, Juravsk
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,22 +20,30 @@ from opportune.inference.engine import Engine
 from opportune.inference.tree import Item, packs, plant
 
 _ROWS = 64
+# Of torch's own, the one that tells the logarithm of each softmax's sum, which merging needs.
+_fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _CELLS = 16_384  # tokens of own keys and values in a group's buffers, most of the memory that decoding takes
 
 
 def groups(requests: Sequence[Request], depth: int) -> list[list[Request]]:
-    """Requests to decode together, of like length: at most 64 rows (one request's samples stay together) and buffers
-    within bounds. Depends on the requests alone."""
+    """Requests to decode together, of like length: at most 64 rows (one request's samples stay together), as many in
+    one group as in another, for they may run side by side, and buffers within bounds. Depends on the requests alone."""
     result: list[list[Request]] = []
-    rows = 0
+    rows, most = 0, _even_rows([request.rows for request in requests])
     for request in sorted(requests, key=lambda each: (-each.tokens(depth), each.index)):
         width = (result[-1][0] if result else request).tokens(depth)
-        if not result or rows + request.rows > min(_ROWS, _CELLS // width):
+        if not result or rows + request.rows > min(most, _CELLS // width):
             result.append([])
             rows = 0
         result[-1].append(request)
         rows += request.rows
     return result
+
+
+def _even_rows(rows: Sequence[int]) -> int:
+    """The rows of a group, where no more groups are made than need be."""
+    total = sum(rows)
+    return min(math.ceil(total / math.ceil(total / _ROWS)) + max(rows) - 1, _ROWS)
 
 
 def generate(engine: Engine, group: Sequence[Request], prefix: Prefix | None, tokenizer: Any) -> list[list[Sample]]:
@@ -173,19 +182,49 @@ class _Batch:
         keys, values = self._keys[layer_index][:rows, :, :top], self._values[layer_index][:rows, :, :top]
         at = torch.arange(rows)
         keys[at, :, lengths], values[at, :, lengths] = key.transpose(0, 1), value.transpose(0, 1)
-        asked = (query * scaling).view(key.shape[0], -1, rows, size).permute(2, 0, 1, 3)  # [B, K, G, D]
+        asked = query.view(key.shape[0], -1, rows, size)  # [K, G, B, D]
+        if softcap is None and window is None and query.device.type == "cpu":
+            output = self._merged(layer_index, asked, keys, values, scaling)
+        else:
+            output = self._spelt_out(layer_index, asked * scaling, keys, values, window, softcap)
+        return output.reshape(rows, heads, -1)
+
+    def _spelt_out(
+        self,
+        layer_index: int,
+        asked: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        window: int | None,
+        softcap: float | None,
+    ) -> Tensor:
+        """[K, G, B, D] -> [B, K, G, D], step by step."""
+        asked = asked.permute(2, 0, 1, 3)
         scores = torch.matmul(asked, keys.transpose(2, 3))
         if self._prefix:
             common = torch.einsum("bkgd,kpd->bkgp", asked, self._prefix.keys[layer_index])
             scores = torch.cat([common, scores], -1)
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
-        weights = (scores + self._mask(window, top, scores)).float().softmax(-1).to(value.dtype)
+        weights = (scores + self._mask(window, keys.shape[2], scores)).float().softmax(-1).to(values.dtype)
         output = torch.matmul(weights[..., self._depth :], values)
         if self._prefix:
             common_values = self._prefix.values[layer_index]
             output = output + torch.einsum("bkgp,kpd->bkgd", weights[..., : self._depth], common_values)
-        return output.reshape(rows, heads, -1)
+        return output
+
+    def _merged(self, layer_index: int, asked: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+        """The same by torch's fused attention on a CPU: over each row's own tokens, over the common prefix with all
+        rows as one, and the two merged by their shares of the softmax."""
+        own, mask = asked.permute(2, 0, 1, 3), self._mask(None, keys.shape[2], asked)[..., self._depth :]
+        output: Tensor
+        output, total = _fused(own, keys, values, 0.0, False, attn_mask=mask, scale=scaling)
+        if self._prefix is None:
+            return output
+        common = self._prefix.keys[layer_index], self._prefix.values[layer_index]
+        every, whole = _fused(asked.flatten(1, 2)[None], common[0][None], common[1][None], 0.0, False, scale=scaling)
+        share = torch.sigmoid(whole.view(asked.shape[:3]).permute(2, 0, 1) - total)[..., None].to(output.dtype)
+        return torch.lerp(output, every.view(asked.shape).permute(2, 0, 1, 3), share)
 
     def _mask(self, window: int | None, top: int, like: Tensor) -> Tensor:
         """0 or -inf over the prefix's and the own tokens, [rows, 1, 1, depth + top]."""

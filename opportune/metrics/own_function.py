@@ -17,7 +17,7 @@ from numbers import Real
 from pathlib import Path
 from typing import ClassVar
 
-from opportune.errors import RecipeError
+from opportune.errors import OwnCodeError, RecipeError
 from opportune.metrics.scoring import mean_score
 from opportune.types import Example, digest
 
@@ -49,16 +49,16 @@ class OwnFunction:
             object.__setattr__(self, "digest", found)
 
     def score(self, answer: str, example: Example) -> float:
-        """What the function returns. Raises RecipeError, naming the function, where it fails or returns no share."""
+        """What the function returns. Raises OwnCodeError, naming the function, where it fails or returns no share."""
         place = f"{self.path}: {self.function}()"
         function = _function(self.path, self.function, self.digest or "")
         try:
             value = function(answer, example.target, example.input)
         except Exception as error:
-            raise RecipeError(f"{place} failed on the answer {answer!r:.60}: {_reason(error)}") from error
+            raise OwnCodeError(f"{place} failed on the answer {answer!r:.60}: {_reason(error)}") from error
         share = float(value) if isinstance(value, Real) else -1.0
         if not 0 <= share <= 1:
-            raise RecipeError(f"{place} returned {value!r:.60}; a number from 0 to 1 is expected")
+            raise OwnCodeError(f"{place} returned {value!r:.60}; a number from 0 to 1 is expected")
         return share
 
     def figure(self, answers: Sequence[str | None], examples: Sequence[Example]) -> float:

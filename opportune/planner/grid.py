@@ -10,7 +10,7 @@ from opportune.planner.architecture import count
 from opportune.planner.calibration import Calibration
 from opportune.planner.catalogue import of_size
 from opportune.planner.hardware import Cluster, Table
-from opportune.planner.plan import Plan, Request, cheapest, plan
+from opportune.planner.plan import Plan, Request, plan
 
 SIZES = ("100M", "10B", "150B")
 TUNING_TOKENS = 50e6  # 50,000 examples of 500 tokens, read twice
@@ -90,13 +90,6 @@ def _smallest(request: Request, calibration: Calibration, gpu: str, table: Table
     if last is None:
         raise UsageError(f"{request.method} on {request.architecture.name} fits no number of {gpu}")
     return last
-
-
-def cheapest_of(request: Request, calibration: Calibration, table: Table) -> Plan:
-    """The cheapest hardware of the table that fits."""
-    counts = (1, 2, 4, 8, 16, 64, 256, 1024)
-    clusters = [Cluster(device, n) for device in table.values() for n in (counts if not device.cpu else (1,))]
-    return cheapest(request, clusters, calibration)
 
 
 def assumptions(rows: Sequence[Row]) -> tuple[str, ...]:

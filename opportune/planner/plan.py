@@ -11,14 +11,15 @@ from opportune.errors import UsageError
 from opportune.planner import energy
 from opportune.planner.architecture import Architecture, count
 from opportune.planner.calibration import Calibration, Estimate, Kind, exactly
+from opportune.planner.choosing import choose
 from opportune.planner.hardware import PER_NODE, Cluster
-from opportune.planner.job import Base, Job, check
+from opportune.planner.job import Base, Checkpoint, Job, check
 from opportune.planner.layout import Fit, advice, fit, lay_out
 from opportune.planner.memory import base_weights
 from opportune.planner.stacks import stack_named
 from opportune.planner.techniques import Change, technique_of
 from opportune.planner.timing import Step, step
-from opportune.planner.work import asking_flops
+from opportune.planner.work import READING, TOGETHER, asking_flops
 
 START = 60.0  # seconds to start programs and processes
 DISK = 1.0e9  # bytes a second at which weights are read
@@ -36,7 +37,7 @@ class Request:
     batch: int | None = None  # sequences a step
     micro: int | None = None
     base: Base | None = None
-    checkpoint: str | None = None
+    checkpoint: Checkpoint | None = None
     software: str | None = None
     optimizer: str = "adamw"
     tensor: int | None = None
@@ -142,7 +143,7 @@ def batch_of(request: Request) -> int:
 
 def _job(request: Request, change: Change, calibration: Calibration) -> Job:
     device = request.cluster.device
-    base = request.base or ("bfloat16" if device.bfloat16 else "float32" if device.cpu else "float16")
+    base: Base = request.base or device.base
     values: dict[str, Any] = {"checkpoint": request.checkpoint} if request.checkpoint else {}
     job = Job(
         request.architecture,
@@ -160,7 +161,7 @@ def _job(request: Request, change: Change, calibration: Calibration) -> Job:
     if any(value is not None for value in given):
         return check(_as_given(request, job, batch))
     check(job)
-    return check(lay_out(job, calibration, batch))
+    return check(lay_out(job, calibration, batch, request.checkpoint, exact=request.batch is not None))
 
 
 def _check_batch(request: Request, batch: int) -> None:
@@ -186,12 +187,20 @@ def _times(request: Request, job: Job, per_step: Step, steps: int, calibration: 
     real = job.cluster.device.step_factor or 1.0
     computing = (per_step.seconds - per_step.optimizer) * steps * real
     optimizer = per_step.optimizer * steps * real
-    asked = request.questions * asking_flops(request.architecture, request.length, request.length**2 / 2, 1)
-    evaluation = asked / (0.5 * job.cluster.device.matmul * job.cluster.count)
     weights = base_weights(request.architecture, job.base, job.stack)
     start = (5.0 if job.cluster.device.cpu else START) + weights / DISK / max(1, job.cluster.nodes)
     kept = goodput(job, calibration)
-    return Times(computing, optimizer, evaluation, start, (computing + optimizer) * (1 / kept - 1))
+    return Times(
+        computing, optimizer, _evaluation(request, job, weights), start, (computing + optimizer) * (1 / kept - 1)
+    )
+
+
+def _evaluation(request: Request, job: Job, weights: float) -> float:
+    """Seconds of reading each question once; a batch of them reads the weights once."""
+    many, length, cluster = request.questions, request.length, job.cluster
+    work = asking_flops(request.architecture, many * length, many * length**2 / 2, many)
+    reading = math.ceil(many / TOGETHER) * weights / cluster.device.bandwidth
+    return max(work / (READING * cluster.device.speed(job.base)), reading) / cluster.count
 
 
 def goodput(job: Job, calibration: Calibration) -> float:
@@ -213,6 +222,7 @@ def _interval(times: Times, request: Request, job: Job, calibration: Calibration
 def _assumptions(request: Request, job: Job, calibration: Calibration) -> Iterable[str]:
     yield f"{request.tokens:,.0f} tokens are read in all, in sequences of {request.length}"
     yield f"{job.micro * job.accumulate * job.replicas:,} sequences a step ({job.tokens:,} tokens)"
+    yield f"{request.questions:,} questions are asked after training" if request.questions else "no evaluation"
     yield f"software: {job.stack.what}"
     yield f"weights in {job.base}, {job.optimizer}; activations {_checkpoint(job)}"
     yield f"{goodput(job, calibration):.0%} of the time ends up in the model (goodput)"
@@ -254,16 +264,6 @@ def to_json(found: Plan) -> dict[str, Any]:
 
 
 def cheapest(request: Request, clusters: Iterable[Cluster], calibration: Calibration) -> Plan:
-    """Of these, the plan that fits and costs least; where none fits, the one that needs least beyond its memory."""
-    plans = []
-    for cluster in clusters:
-        try:
-            plans.append(plan(replace(request, cluster=cluster), calibration))
-        except UsageError:
-            continue
-    if not plans:
-        raise UsageError(f"no device of the table can run {request.method} on {request.architecture.name}")
-    fitting = [p for p in plans if p.fit.verdict == "fits" and p.dollars is not None]
-    if fitting:
-        return min(fitting, key=lambda p: p.dollars.value if p.dollars else math.inf)
-    return min(plans, key=lambda p: p.fit.reserved.high / p.fit.available)
+    """Of these, the plan that fits and costs least. Raises UsageError where none fits, with what each lacks."""
+    what = f"{request.method} on {request.architecture.name}"
+    return choose(lambda cluster: plan(replace(request, cluster=cluster), calibration), clusters, what)

@@ -115,8 +115,8 @@ def targeted(a: Architecture, targets: str | tuple[str, ...], place: str) -> tup
 
 @dataclass(frozen=True, slots=True)
 class Ia3:
-    """A vector on keys, values and the feed-forward's inner width (Liu et al. 2022); peft's default modules, or those
-    named: their outputs, of `inner` ones their inputs."""
+    """A vector on keys, values and the feed-forward's inner width (Liu et al. 2022); on what peft names where these are
+    no modules of their own; or on the modules named: their outputs, of `inner` ones their inputs."""
 
     targets: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
@@ -127,9 +127,11 @@ class Ia3:
             chosen = targeted(a, self.targets, "ia3")
             named = tuple(m.inputs if m.name in self.inner else m.outputs for m in chosen)
             return Change(moving=sum(w * m.times for w, m in zip(named, chosen, strict=True)), scaled=named)
-        if a.latent is not None:
-            raise RecipeError("ia3: latent attention has no key and value projections to rescale")
-        names = a.names.scaled or a.names.qkv[-2:]
+        there = {m.name for m in linears(a) if m.module}
+        usual = there >= {"k_proj", "v_proj", "down_proj"}
+        names = ("k_proj", "v_proj") if usual else a.names.scaled
+        if not names:
+            raise RecipeError(f"ia3: which modules make keys and values in {a.name} is not known; give targets=")
         keys = sum(m.outputs for m in linears(a) if m.name in names and m.part == "attention")
         down = a.ffn if a.experts is None else a.experts.shared
         widths = (keys, *([down] if down else []))
@@ -242,21 +244,21 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class Peft:
-    """Any other method of peft by its configuration's name; the cost of a low-rank correction is assumed."""
+    """VeRA as peft has it (Kopiczko et al. 2024): two vectors a module beside two random matrices that all share."""
 
     kind: str = "VERA"
-    r: int = 16
+    r: int = 256
+    target_modules: str | tuple[str, ...] = "all-linear"
     rest: Rest = field(default=())
 
     def change(self, a: Architecture) -> Change:
-        if self.kind.upper() == "LORA":
-            return Lora(self.r).change(a)
-        if self.kind.upper() == "VERA":  # two vectors a module; its two random matrices are shared and stay
-            chosen = targeted(a, "all-linear", "peft")
-            moving = sum((m.outputs + self.r) * m.times for m in chosen)
-            work = sum(self.r * (m.inputs + m.outputs) * m.times for m in chosen)
-            return Change(moving=moving, adapters=work, adapted=chosen)
-        raise RecipeError(f"peft:kind={self.kind}: the planner knows LORA and VERA; plan lora of the same rank instead")
+        if self.kind != "VERA":
+            raise RecipeError(f"peft:kind={self.kind}: of peft's kinds the planner knows VERA; plan lora in its place")
+        within("peft", "r", self.r, 1, 65_536)
+        chosen = targeted(a, self.target_modules, "peft")
+        moving = sum((m.outputs + self.r) * m.times for m in chosen)
+        work = sum(self.r * (m.inputs + m.outputs) * m.times for m in chosen)
+        return Change(moving=moving, adapters=work, adapted=chosen)
 
 
 TABLE: dict[str, str] = {

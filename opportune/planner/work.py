@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from opportune.planner.architecture import Architecture, count, linears
 from opportune.planner.techniques import Change
 
+READING = 0.5  # share of large products' speed that reading prompts reaches
+TOGETHER = 16  # sequences that are read or written together
+
 
 @dataclass(frozen=True, slots=True)
 class Load:

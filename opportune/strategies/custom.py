@@ -14,13 +14,23 @@ from __future__ import annotations
 
 import inspect
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from opportune.errors import RecipeError
-from opportune.types import Answer, Example, Flow, Lesson, Question, TaskView, digest
+from opportune.errors import OpportuneError, OwnCodeError, RecipeError
+from opportune.strategies.sampling import changed, seeded
+from opportune.types import Answer, Example, Flow, Lesson, Prompt, Question, TaskView, digest
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the file's `prepare` returned, where it has one, as further arguments; and the arm's seed."""
+
+    given: tuple[Any, ...]
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +55,52 @@ class Custom:
             raise RecipeError(f"custom:path={self.path} is no longer the file that was measured (digest {self.digest})")
         object.__setattr__(self, "digest", found)
 
-    def prepare(self, task: TaskView, seed: int) -> Flow[tuple[Any, ...]]:
+    def prepare(self, task: TaskView, seed: int) -> Flow[Ready]:
         """The result of the file's `prepare`, where it has one. Raises RecipeError for a file that does not fit."""
         make = self._function("prepare", 2)
         if make is None:
             yield from ()
-            return ()
-        return ((yield from make(task, seed)),)
+            return Ready((), seed)
+        return Ready(((yield from self._held("prepare", make, (task, seed), seed)),), seed)
 
-    def ask(self, question: Question, task: TaskView, prepared: tuple[Any, ...]) -> Flow[Answer]:
-        """The file's `ask`."""
-        ask = self._function("ask", 2 + len(prepared))
+    def ask(self, question: Question, task: TaskView, prepared: Ready) -> Flow[Answer]:
+        """The file's `ask`. Raises OwnCodeError where it fails."""
+        ask = self._function("ask", 2 + len(prepared.given))
         if ask is None:
             raise RecipeError(f"custom:path={self.path} has no function ask(question, task)")
-        answer = yield from ask(question, task, *prepared)
+        answer = yield from self._held("ask", ask, (question, task, *prepared.given), prepared.seed)
         if not isinstance(answer, Answer):
-            raise RecipeError(f"custom:path={self.path}: ask returned {answer!r}, not an Answer")
+            raise OwnCodeError(f"custom:path={self.path}: ask returned {answer!r:.60}, not an Answer")
         return answer
 
-    def teach(self, example: Example, task: TaskView, prepared: tuple[Any, ...]) -> list[Lesson]:
-        """The file's `teach`. Raises RecipeError where it has none."""
-        teach = self._function("teach", 2 + len(prepared))
+    def teach(self, example: Example, task: TaskView, prepared: Ready) -> list[Lesson]:
+        """The file's `teach`. Raises RecipeError where it has none, OwnCodeError where it fails."""
+        teach = self._function("teach", 2 + len(prepared.given))
         if teach is None:
             raise RecipeError(f"custom:path={self.path} has no function teach(example, task) to follow a method with")
-        return list(teach(example, task, *prepared))
+        with self._failing("teach"):
+            return list(teach(example, task, *prepared.given))
+
+    def _held(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...], seed: int) -> Flow[Any]:
+        """The conversation of one of the file's functions, its samples drawn by the arm's seed."""
+
+        def drawn(prompt: Prompt) -> Prompt:
+            if not isinstance(prompt, Prompt):
+                raise OwnCodeError(f"custom:path={self.path}: {name} yielded {prompt!r:.60}, not a Prompt, in its list")
+            return seeded(prompt, seed)
+
+        with self._failing(name):
+            return (yield from changed(function(*arguments), drawn))
+
+    @contextmanager
+    def _failing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (OpportuneError, MemoryError):
+            raise
+        except Exception as error:  # the function may do anything
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise OwnCodeError(f"custom:path={self.path}: {name}() failed: {said}") from error
 
     def _function(self, name: str, arguments: int) -> Callable[..., Any] | None:
         if not self.path:

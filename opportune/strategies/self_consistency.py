@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from opportune.errors import RecipeError
 from opportune.options import build, resolved, within
 from opportune.spec import Part, Recipe
+from opportune.strategies.sampling import changed, seeded
 from opportune.strategies.together import together
-from opportune.types import Answer, Example, Flow, Lesson, Question, Strategy, TaskView
+from opportune.types import Answer, Example, Flow, Lesson, Prompt, Question, Strategy, TaskView
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,16 @@ class SelfConsistency:
             raise RecipeError(f"self-consistency:of={part.name}: it asks no model, so that all its answers are equal")
         return inner
 
-    def prepare(self, task: TaskView, seed: int) -> Flow[tuple[Strategy, Any]]:
-        """What the repeated strategy prepares."""
+    def prepare(self, task: TaskView, seed: int) -> Flow[tuple[Strategy, Any, int]]:
+        """What the repeated strategy prepares, and the seed of the samples."""
         inner = self._inner()
-        return inner, (yield from inner.prepare(task, seed))
+        return inner, (yield from inner.prepare(task, seed)), seed
 
-    def ask(self, question: Question, task: TaskView, prepared: tuple[Strategy, Any]) -> Flow[Answer]:
+    def ask(self, question: Question, task: TaskView, prepared: tuple[Strategy, Any, int]) -> Flow[Answer]:
         """n conversations at once; `scores` are the shares of the votes, unparsed samples voting for nothing."""
-        inner, settled = prepared
-        answers = yield from together([self._warm(inner.ask(question, task, settled)) for _ in range(self.n)])
+        inner, settled, seed = prepared
+        warm = partial(self._warm, seed=seed)
+        answers = yield from together([changed(inner.ask(question, task, settled), warm) for _ in range(self.n)])
         raw = "\n---\n".join(answer.raw for answer in answers)
         votes = Counter(answer.text for answer in answers if answer.text is not None)
         if not votes:
@@ -70,25 +73,17 @@ class SelfConsistency:
         winner = votes.most_common(1)[0][0]
         return Answer(winner, raw, {text: count / self.n for text, count in votes.items()})
 
-    def _warm(self, flow: Flow[Answer]) -> Flow[Answer]:
-        """The same conversation with every written answer sampled."""
-        prompts = next(flow)
-        while True:
-            completions = yield [
-                p if p.choices is not None or p.embed else replace(p, temperature=self.temperature) for p in prompts
-            ]
-            try:
-                prompts = flow.send(completions)
-            except StopIteration as stop:
-                answer: Answer = stop.value
-                return answer
+    def _warm(self, prompt: Prompt, seed: int) -> Prompt:
+        """With its answer sampled where it is written."""
+        written = prompt.choices is None and not prompt.embed
+        return seeded(replace(prompt, temperature=self.temperature), seed) if written else prompt
 
     def lacks(self, example: Example) -> str | None:
         """What an example would have to have to be taught by."""
         lacks = getattr(self._inner(), "lacks", None)
         return lacks(example) if lacks else None
 
-    def teach(self, example: Example, task: TaskView, prepared: tuple[Strategy, Any]) -> list[Lesson]:
+    def teach(self, example: Example, task: TaskView, prepared: tuple[Strategy, Any, int]) -> list[Lesson]:
         """What the repeated strategy teaches."""
-        inner, settled = prepared
+        inner, settled, _ = prepared
         return inner.teach(example, task, settled)

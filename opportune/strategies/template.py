@@ -43,7 +43,8 @@ class Template:
         extracting.check("template", self.extract)
         if self.pick not in ("balanced", "random"):
             raise RecipeError(f"template:pick={self.pick}: its examples are balanced or random")
-        self._render(Question("a question", ("yes", "no")), TaskView("", "", "text", None, ()), ())
+        shots = tuple(Example(str(place), "a question", "yes") for place in range(self.k))
+        self._render(Question("a question", ("yes", "no")), TaskView("", "", "choice", ("yes", "no"), ()), shots)
 
     def prepare(self, task: TaskView, seed: int) -> Flow[tuple[Example, ...]]:
         """Pick the examples. Raises RecipeError when there are fewer training examples than asked for."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from opportune.strategies.sampling import sampled
 from opportune.types import Completion, Flow, Prompt
 
 T = TypeVar("T")
@@ -33,19 +34,15 @@ def _round(waiting: dict[int, list[Prompt]]) -> Flow[dict[int, list[Completion] 
     for place, prompts in waiting.items():
         for prompt in prompts:
             askers.setdefault(prompt, []).append(place)
-    asked = [replace(p, samples=len(places)) if _sampled(p) else p for p, places in askers.items()]
+    asked = [replace(p, samples=len(places)) if sampled(p) else p for p, places in askers.items()]
     completions = yield asked
     heard = zip(askers, completions, strict=True)
     answers = {prompt: iter(_shares(prompt, completion, len(askers[prompt]))) for prompt, completion in heard}
     return {place: [next(answers[prompt]) for prompt in prompts] for place, prompts in waiting.items()}
 
 
-def _sampled(prompt: Prompt) -> bool:
-    return prompt.choices is None and not prompt.embed and prompt.temperature > 0
-
-
 def _shares(prompt: Prompt, completion: Completion, number: int) -> list[Completion]:
     """A completion for each of those who asked: a sample each, or all the same."""
-    if not _sampled(prompt):
+    if not sampled(prompt):
         return [completion] * number
     return [replace(completion, texts=(text,)) for text in completion.texts]

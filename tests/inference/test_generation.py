@@ -131,3 +131,8 @@ def test_groups_keep_to_their_bounds_and_depend_on_the_requests_alone():
     assert groups(list(reversed(requests)), 0) == planned
     huge = request(0, HEAD, samples=100, temperature=1.0)
     assert groups([huge], 0) == [[huge]]
+
+
+@pytest.mark.parametrize(("asked", "sizes"), [(64, [64]), (65, [33, 32]), (100, [50, 50]), (150, [50, 50, 50])])
+def test_groups_are_of_like_size_so_that_side_by_side_none_waits_long(asked: int, sizes: list[int]):
+    assert [len(group) for group in groups([request(i, HEAD) for i in range(asked)], 0)] == sizes

@@ -14,6 +14,12 @@ from opportune.planner.stacks import STACKS
 from opportune.planner.work import Load, flops
 
 WORDS = 64
+FAMILIES = [
+    "smollm2-135m", "smollm3-3b", "llama-3.2-1b", "mistral-7b", "mixtral-8x7b", "qwen2.5-7b", "qwen3-8b",
+    "qwen3-30b-a3b", "gemma-2b", "gemma-2-9b", "gemma-3-1b", "gpt2", "pythia-1.4b", "phi-2", "phi-3-mini", "olmo-7b",
+    "olmo-2-7b", "olmoe-1b-7b", "falcon-7b", "bloom-7b1", "mpt-7b", "opt-1.3b", "starcoder2-7b", "stablelm-2-1.6b",
+    "gpt-oss-20b", "deepseek-v3",
+]  # fmt: skip
 BASE = {
     "vocab_size": WORDS,
     "num_hidden_layers": 4,
@@ -124,8 +130,8 @@ def test_operations_are_those_of_torch(family, technique):
 
 def peft_cases():
     names = ["smollm2-135m", "qwen2.5-0.5b", "gpt2", "pythia-160m", "bloom-560m", "phi-1.5", "gemma-2-2b", "opt-125m"]
-    kinds = [techniques.Lora(), techniques.Lora(variant="dora"), techniques.Ia3(), techniques.PrefixTuning(),
-             techniques.PromptTuning(), techniques.Peft()]  # fmt: skip
+    kinds = [techniques.Lora(), techniques.Lora(variant="dora"), techniques.PrefixTuning(), techniques.PromptTuning(),
+             techniques.Peft(), techniques.Peft(r=16)]  # fmt: skip
     cases = [(name, kind) for name in names for kind in kinds]
     return cases + [
         (name, techniques.Lora()) for name in ("mixtral-8x7b", "qwen3-30b-a3b", "olmoe-1b-7b", "phi-3-mini")
@@ -140,14 +146,25 @@ def configuration(kind):
         case techniques.Lora():
             dora = kind.variant == "dora"
             return peft.LoraConfig(r=kind.rank, target_modules="all-linear", use_dora=dora, **task)
-        case techniques.Ia3():
-            return peft.IA3Config(**task)
         case techniques.PrefixTuning():
             return peft.PrefixTuningConfig(num_virtual_tokens=kind.tokens, **task)
         case techniques.PromptTuning():
             return peft.PromptTuningConfig(num_virtual_tokens=kind.tokens, **task)
+        case techniques.Peft(r=256):
+            return peft.VeraConfig(target_modules="all-linear", **task)
         case techniques.Peft():
             return peft.VeraConfig(r=kind.r, target_modules="all-linear", **task)
+
+
+def on_meta(name):
+    """Three layers of a model of the catalogue, without storage."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    values = dict(known()[name])
+    values["n_layers" if "n_layers" in values else "n_layer" if "n_layer" in values else "num_hidden_layers"] = 3
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(**values)), read_config(values, name)
 
 
 @pytest.mark.parametrize(("name", "kind"), peft_cases(), ids=lambda x: x if isinstance(x, str) else type(x).__name__)
@@ -155,15 +172,37 @@ def configuration(kind):
 def test_trainable_parameters_are_those_of_peft(name, kind):
     import torch
     from peft import get_peft_model
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    values = dict(known()[name])
-    values["n_layer" if "n_layer" in values else "num_hidden_layers"] = 3
-    config = AutoConfig.for_model(**values)
+    made, mine = on_meta(name)
     with torch.device("meta"):
-        wrapped = get_peft_model(AutoModelForCausalLM.from_config(config), configuration(kind))
+        wrapped = get_peft_model(made, configuration(kind))
     there = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
-    assert kind.change(read_config(values, name)).moving == there
+    assert kind.change(mine).moving == there
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.filterwarnings("ignore")
+def test_ia3_moves_what_peft_moves_at_the_methods_targets_or_both_refuse(name):
+    from opportune.methods.ia3 import IA3
+
+    made, mine = on_meta(name)
+    try:
+        wrapped = IA3().attach(made, 0)
+    except RecipeError:
+        with pytest.raises(RecipeError, match="ia3"):
+            techniques.Ia3().change(mine)
+        return
+    there = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    assert techniques.Ia3().change(mine).moving == there
+
+
+def test_vera_is_on_the_modules_named_and_other_kinds_of_peft_are_refused():
+    mine = find("llama-3.2-1b")
+    two = techniques.technique_of("peft:kind=VERA,r=64,target_modules=[q_proj,v_proj]").change(mine)
+    assert two.moving == 16 * ((2048 + 64) + (512 + 64))
+    for kind in ("LORA", "BOFT", "vera"):
+        with pytest.raises(RecipeError, match="knows VERA"):
+            techniques.technique_of(f"peft:kind={kind}").change(mine)
 
 
 @pytest.mark.parametrize("recipe", [
@@ -171,7 +210,7 @@ def test_trainable_parameters_are_those_of_peft(name, kind):
     "ia3:targets=[v_proj,down_proj],inner=[down_proj]", "adapter", "adapter:size=8", "prompt-tuning",
     "prompt-tuning:with=lora,rank=4", "p-tuning", "p-tuning:width=32", "prefix-tuning:init=random",
     "prefix-tuning:init=random,reparametrise=true",
-    "peft:kind=VERA,r=8",
+    "peft:kind=VERA,r=8", "peft:kind=VERA",
 ])  # fmt: skip
 def test_trainable_parameters_are_those_of_the_projects_methods(recipe):
     from opportune import methods

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from opportune.errors import RecipeError
@@ -60,3 +62,32 @@ def test_equal_greedy_prompts_are_asked_once_and_flows_of_different_length_end()
     with pytest.raises(StopIteration) as stop:
         both.send([Completion("", ("b",))])
     assert stop.value.value == [["a"], ["a", "b"], []]
+
+
+def asked(text, seed):
+    model = Scripted({"": "The answer is 33."})
+    talk(text, model, ASKED, sums(), seed=seed)
+    return model.prompts
+
+
+def test_samples_are_drawn_by_the_seed_and_nothing_else_changes_with_it():
+    drawn = [asked("self-consistency:n=2,of=(chain-of-thought:k=0)", seed)[0] for seed in range(3)]
+    assert len({prompt.seed for prompt in drawn}) == 3
+    assert drawn[0].seed == 0
+    assert len({replace(prompt, seed=0) for prompt in drawn}) == 1
+    apart = abs(drawn[1].seed - drawn[2].seed)
+    assert apart > 1000  # a server may draw the most samples there are from seeds that follow each other
+    assert asked("zero-shot", 0) == asked("zero-shot", 7)
+    assert asked("chain-of-thought:k=0", 0) == asked("chain-of-thought:k=0", 7)
+
+
+def test_a_strategy_of_ones_own_draws_by_the_seed_too(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from opportune import Answer, Message, Prompt\n\ndef ask(question, task):\n"
+        "    said = (Message('user', question.input),)\n"
+        "    warm, cold = yield [Prompt(said, temperature=0.5), Prompt(said)]\n"
+        "    return Answer(warm.texts[0])\n"
+    )
+    (warm, cold), (other, same) = (asked(f'custom:path="{tmp_path / "mine.py"}"', seed) for seed in (0, 1))
+    assert warm.seed != other.seed
+    assert cold == same

@@ -99,3 +99,34 @@ def test_a_changed_file_is_not_taken_for_the_measured_one(tmp_path):
     written(tmp_path, MINE + "\n# changed", "mine.py")
     with pytest.raises(RecipeError, match="no longer the file that was measured"):
         strategy(measured)
+
+
+@pytest.mark.parametrize(
+    "name", ["prompts/mine.j2", "promts/mine", "mine.jinja2", "mine.TXT", "./mine", "my prompts/mine.txt"]
+)
+@pytest.mark.parametrize("option", ["template:path", "zero-shot:instruction", "k-shot:instruction"])
+def test_the_name_of_a_file_that_is_not_there_is_no_prompt(option, name):
+    with pytest.raises(RecipeError, match=f"the file {name} cannot be read"):
+        strategy(f'{option}="{name}"')
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Sort it: yes/no?", "{{input}}/{{labels|join('/')}}", "Answer.", "one/two\nthree", "word " * 200, "w" * 300],
+)
+def test_a_text_is_no_file(text):
+    quoted = text.replace("\n", "\\n")
+    assert strategy(f'zero-shot:instruction="{quoted}"').instruction == text
+
+
+def test_a_file_whose_text_would_be_taken_for_a_file_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="looks like a file's name itself"):
+        strategy(f"zero-shot:instruction={written(tmp_path, 'yes/no', 'a.txt')}")
+
+
+def test_a_template_may_count_on_its_examples_and_labels(tmp_path):
+    file = written(tmp_path, "{{ examples[1].input }} is {{ labels[0] }}; {{ input }}")
+    model = Scripted({"saw": "tool"})
+    assert talk(f"template:k=2,path={file}", model, Question("the saw"), toy_task()).text == "tool"
+    with pytest.raises(RecipeError, match="template"):
+        strategy(f"template:k=1,path={file}")

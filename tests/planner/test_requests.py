@@ -1,0 +1,129 @@
+"""What the command line asks for is what is planned, or it is refused in one line with the reason."""
+
+import json
+
+import pytest
+
+from opportune.cli.main import main
+from opportune.errors import UsageError
+from opportune.planner import calibration, hardware, probe
+from opportune.planner.catalogue import find
+from opportune.planner.plan import Request, cheapest, plan
+
+FITTED = calibration.shipped()
+SMALL = find("llama-3.2-1b")
+
+
+def planned(method="lora:rank=16", cluster="h100", model=SMALL, **options):
+    return plan(Request(model, method, hardware.cluster(cluster), 1e7, **options), FITTED)
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", *arguments])
+    return stop.value.code, capsys.readouterr()
+
+
+def refused(capsys, *arguments):
+    code, said = run(capsys, *arguments)
+    assert code == 2
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+@pytest.mark.parametrize("batch", [1, 6, 7, 10, 16, 24, 100])
+def test_a_step_reads_exactly_the_batch_asked_for(batch):
+    assert planned(batch=batch).job.tokens == batch * 512
+
+
+@pytest.mark.parametrize("batch", [1, 10, 20])
+def test_a_batch_that_does_not_divide_is_refused(batch):
+    with pytest.raises(UsageError, match=f"--batch {batch} does not divide .*give a multiple of 8"):
+        planned(cluster="h100x8", batch=batch)
+    assert planned(cluster="h100x8", batch=24).job.tokens == 24 * 512
+
+
+def test_checkpointing_is_used_only_where_it_may_be():
+    tight = {"cluster": "rtx3090", "batch": 8, "length": 1024}
+    model = find("llama-3.1-8b")
+    assert planned(model=model, **tight).job.checkpoint == "full"
+    forbidden = planned(model=model, checkpoint="none", **tight)
+    assert forbidden.job.checkpoint == "none"
+    assert any("checkpointed" in line for line in forbidden.advice)
+
+
+def test_evaluation_is_an_item_of_the_time():
+    none, some, more = (planned(questions=n) for n in (0, 1000, 2000))
+    assert none.times.evaluation == 0
+    assert some.times.evaluation > 0
+    assert more.times.evaluation == pytest.approx(2 * some.times.evaluation, rel=0.05)
+    assert some.times.total - none.times.total == pytest.approx(some.times.evaluation)
+
+
+def test_the_questions_of_a_task_are_evaluated(capsys, tmp_path):
+    file = tmp_path / "train.csv"
+    file.write_text("input,target\n" + "".join(f"question {i} about it,{'ab'[i % 2]}\n" for i in range(80)))
+    _, said = run(capsys, "--task", str(file), "--method", "lora", "--json")
+    assert json.loads(said.out)["plans"][0]["time"]["items"]["evaluation"] > 0
+    _, said = run(capsys, "--examples", "100", "--questions", "50", "--json")
+    made = json.loads(said.out)["plans"][0]
+    assert made["time"]["items"]["evaluation"] > 0
+    assert any("50 questions" in line for line in made["assumptions"])
+
+
+def test_the_model_of_a_recipe_is_the_one_planned(capsys):
+    _, said = run(capsys, "--method", "lora+k-shot:k=4@gpt2", "--json")
+    training, asked = json.loads(said.out)["plans"]
+    assert training["model"]["name"] == asked["model"]["name"] == "gpt2"
+    err = refused(capsys, "--model", "llama-3.1-8b", "--method", "lora@gpt2")
+    assert "--model" in err
+    assert "@gpt2" in err
+    assert "--base" in refused(capsys, "--method", "lora@gpt2[dtype=bfloat16]")
+
+
+def test_devices_are_found_however_they_are_spelled(capsys, tmp_path):
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps([{"name": "My Box", "tflops_16bit": 100, "memory_gb": 24, "bandwidth_gb_s": 900}]))
+    for name in ("My Box", "my-box", "MY BOXx2"):
+        code, said = run(capsys, "--devices", str(file), "--hardware", name, "--json")
+        assert code == 0
+        assert json.loads(said.out)["plans"][0]["hardware"]["device"] == "My Box"
+    assert hardware.cluster("H100x8") == hardware.cluster("h100x8")
+
+
+def test_this_machine_without_a_probe_says_how_to_measure(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPPORTUNE_CACHE", str(tmp_path))
+    assert probe.kept() is None
+    assert "--probe" in refused(capsys, "--hardware", "this machine")
+
+
+def test_a_page_in_a_folder_that_is_not_there_is_refused(capsys, tmp_path):
+    err = refused(capsys, "--html", str(tmp_path / "none" / "table.html"))
+    assert "none" in err
+    assert "folder" in err
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"software": "magic"}, "software"), ({"batch": 0}, "at least 1"), ({"method": "lora:rank=0"}, "out of range"),
+    ({"model": find("gpt2"), "length": 4096}, "1024 positions"),
+])  # fmt: skip
+def test_what_no_device_can_do_is_refused_by_the_cheapest_too(options, said):
+    clusters = [hardware.cluster(name) for name in ("t4", "h100", "h100x8")]
+    values = {"model": SMALL, "method": "lora"} | options
+    request = Request(values.pop("model"), values.pop("method"), clusters[0], 1e7, **values)
+    with pytest.raises(UsageError, match=said):
+        cheapest(request, clusters, FITTED)
+
+
+def test_where_nothing_fits_each_device_says_why():
+    clusters = [hardware.cluster(name) for name in ("t4", "l4", "l4x2", "h100")]
+    request = Request(find("llama-3.1-70b"), "full", clusters[0], 1e7)
+    with pytest.raises(UsageError, match=r"fits none.*t4 needs \d.*l4x2 needs \d.*h100 needs \d+ of \d+ GB"):
+        cheapest(request, clusters, FITTED)
+
+
+def test_the_cheapest_keeps_to_devices_that_the_batch_divides_over(capsys):
+    _, said = run(capsys, "--model", "llama-3.2-1b", "--batch", "3", "--hardware", "cheapest", "--json")
+    assert json.loads(said.out)["plans"][0]["hardware"]["count"] == 1
+    assert "unknown device" in refused(capsys, "--hardware", "cheapest,h100")
