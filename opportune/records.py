@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, TypeVar
 
 from opportune.cost import Amount, Cost
-from opportune.types import Kind, Split, Status
+from opportune.types import Kind, ModelInfo, Split, Status
 
 if TYPE_CHECKING:
     from opportune.models.endpoint_choosing import Way
@@ -43,6 +43,19 @@ class ModelConfig(TypedDict):
     dtype: str
     device: str
     choosing: NotRequired[Way | None]  # how a server's choices are told apart; None: not found out
+
+
+def model_config(info: ModelInfo, choosing: Way | None) -> ModelConfig:
+    """A model as its run keeps it."""
+    return ModelConfig(
+        name=info.name,
+        path=info.path,
+        parameters=info.parameters,
+        digest=info.digest,
+        dtype=info.dtype,
+        device=info.device,
+        choosing=choosing,
+    )
 
 
 class RunConfig(TypedDict):

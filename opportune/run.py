@@ -28,9 +28,8 @@ from opportune.models.endpoint import Endpoint, is_remote
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
-from opportune.records import ArmRecord, CallRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
+from opportune.records import ArmRecord, CallRecord, ExampleRecord, RunConfig, RunRecord, model_config
 from opportune.settings import Settings
-from opportune.spec import ModelRef
 from opportune.store import Store
 from opportune.types import Example, Graded, Metric, Split, Task, digest
 
@@ -283,25 +282,15 @@ def _config(task: Task, settings: Settings, pool: ModelPool, arms: Sequence[Arm]
             "labels": list(task.choices) if task.choices else None,
             "notes": list(task.notes),
         },
-        models=[_model_config(pool, ref) for ref in models.values()],
+        models=[
+            model_config(pool.info(ref), pool.endpoint(ref).choosing if is_remote(ref) else None)
+            for ref in models.values()
+        ],
         seeds=list(range(settings.seeds)),
         tolerance=settings.tolerance,
         machine_price=settings.machine_price,
         versions=_versions(),
         options=options,
-    )
-
-
-def _model_config(pool: ModelPool, ref: ModelRef) -> ModelConfig:
-    info = pool.info(ref)
-    return ModelConfig(
-        name=info.name,
-        path=info.path,
-        parameters=info.parameters,
-        digest=info.digest,
-        dtype=info.dtype,
-        device=info.device,
-        choosing=pool.endpoint(ref).choosing if is_remote(ref) else None,
     )
 
 
