@@ -132,3 +132,10 @@ def test_what_was_trained_is_measured_and_told(capsys, data, model, tmp_path):
     assert trained["trainable_parameters"] == sum(weight.size for weight in weights.values())
     assert trained["artefact_bytes"] == sum(file.stat().st_size for file in saved[0].parent.iterdir())
     assert "parameters trained, artefact of" in " ".join(run(capsys, "show")[1].split())
+
+
+def test_a_tasks_name_means_nothing_to_the_terminal(capsys, data, tmp_path):
+    (tmp_path / "[red]rows.csv").write_text((tmp_path / data).read_text())
+    code, _, err = run(capsys, "compare", "[red]rows.csv", "--try", "majority")
+    assert code == 0
+    assert "[red]rows: " in err
