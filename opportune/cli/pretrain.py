@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opportune.cli.compare import Device, Dtype, Json
+from opportune.cli import options
 
 if TYPE_CHECKING:
     from opportune.pretraining.order import Report
@@ -38,9 +38,9 @@ def pretrain(
     rate: Rate = None,
     validation: Validation = None,
     field: Field = "text",
-    device: Device = None,
-    dtype: Dtype = None,
-    as_json: Json = False,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    as_json: options.Json = False,
 ) -> None:
     """Train a tokenizer and a Llama from scratch; OUT is then a model folder, for --model and for transformers.
 
