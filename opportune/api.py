@@ -11,6 +11,7 @@ ask("latest", "lora:rank=8+zero-shot", "my card has not arrived").text
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from opportune.answering import Answerer
@@ -70,13 +71,9 @@ def compare(
     earlier answers are neither used nor kept. `general` is the text on which forgetting is measured (a file or folder),
     instead of the one of the package. `budget` is in seconds: arms predicted to pass it do not run.
     """
-    settings = Settings(
-        recipes=tuple(recipes),
-        models=tuple(models) or (DEFAULT_MODEL,),
+    settings = replace(
+        _settings(recipes, models, device, dtype, trust_remote_code, runs),
         seeds=seeds,
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
         tolerance=tolerance,
         machine_price=machine_price,
         base_url=base_url,
@@ -86,7 +83,6 @@ def compare(
         general=None if general is None else str(general),
         cache=cache,
         budget=budget,
-        runs=Path(runs),
     )
     with Store.open(settings.runs) as store:
         record = run(task or load_task(None), settings, store, watcher or _Unwatched(), source)
@@ -116,14 +112,7 @@ def curve(
     Each size is measured on `draws` nested, stratified draws of train, with the same dev and test. The same call after
     an interruption goes on where it stopped; sizes, draws and recipes can be added. Raises UsageError for bad input.
     """
-    settings = Settings(
-        recipes=tuple(recipes),
-        models=tuple(models) or (DEFAULT_MODEL,),
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-        runs=Path(runs),
-    )
+    settings = _settings(recipes, models, device, dtype, trust_remote_code, runs)
     with Store.open(settings.runs) as store:
         return measure_curve(task or load_task(None), settings, sizes, draws, store, watcher or _Unwatched(), source)
 
@@ -166,6 +155,19 @@ def export(
     with Store.open(runs, create=False) as store:
         asked = [(export_merged, merged), (export_adapter, adapter)]
         return [write(store, run_name, recipe, Path(to), progress) for write, to in asked if to is not None]
+
+
+def _settings(
+    recipes: Sequence[str],
+    models: Sequence[str],
+    device: str | None,
+    dtype: str | None,
+    trust: bool,
+    runs: Path | str,
+) -> Settings:
+    """What every measurement has."""
+    named = tuple(models) or (DEFAULT_MODEL,)
+    return Settings(tuple(recipes), named, device=device, dtype=dtype, trust_remote_code=trust, runs=Path(runs))
 
 
 def _page(store: Store, run_id: str) -> Path:

@@ -59,6 +59,7 @@ class Trained:
             facts,
             trainable_parameters=last.trainable,
             artefact=str(self.folder),
+            artefact_bytes=sum(file.stat().st_size for file in self.folder.glob("*/**/*") if file.is_file()),
             rate=last.rate,
             rate_at_edge=any(bill.at_edge for bill in self.bills),
             trials=tuple(trial for bill in self.bills for trial in bill.trials),

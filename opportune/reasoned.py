@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from opportune import scoring
 from opportune.records import Facts, ModelConfig
@@ -93,14 +92,17 @@ def _figures(arm: Candidate) -> list[str]:
     agreement = _mean([facts.agreement for facts in arm.facts])
     if agreement is not None and agreement < _DISAGREEING:
         found.append(f"only {agreement:.0%} of its samples agree with the answer they vote for")
-    revised: list[Any] = [facts.revised for facts in arm.facts if facts.revised]
-    if revised:
-        changed, mended, spoilt = (_mean([each[name] for each in revised]) for name in ("changed", "mended", "spoilt"))
-        found.append(
-            f"{changed:.0%} of its final answers differ from its drafts, {mended:.0%} wrong ones put right and "
-            f"{spoilt:.0%} right ones spoilt"
-        )
+    if row.reconsidered is not None:
+        found.append(reviewed(row.reconsidered))
     return found
+
+
+def reviewed(shares: Mapping[str, float]) -> str:
+    """How often an answer was revised, and with what effect."""
+    return (
+        f"{shares['changed']:.0%} of its final answers differ from its drafts, {shares['mended']:.0%} wrong ones put "
+        f"right and {shares['spoilt']:.0%} right ones spoilt"
+    )
 
 
 def _floor(direct: Candidate, chance: float) -> list[str]:

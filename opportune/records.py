@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, TypeVar
 
 from opportune.cost import Amount, Cost
-from opportune.types import Kind, Split, Status
+from opportune.types import Kind, ModelInfo, Split, Status
+
+if TYPE_CHECKING:
+    from opportune.models.endpoint_choosing import Way
 
 REMOTE = "endpoint"  # the device of a model behind a server
 
@@ -35,10 +38,24 @@ class ModelConfig(TypedDict):
 
     name: str
     path: str
-    parameters: int
+    parameters: int  # 0: unknown, as of a model behind a server
     digest: str
     dtype: str
     device: str
+    choosing: NotRequired[Way | None]  # how a server's choices are told apart; None: not found out
+
+
+def model_config(info: ModelInfo, choosing: Way | None) -> ModelConfig:
+    """A model as its run keeps it."""
+    return ModelConfig(
+        name=info.name,
+        path=info.path,
+        parameters=info.parameters,
+        digest=info.digest,
+        dtype=info.dtype,
+        device=info.device,
+        choosing=choosing,
+    )
 
 
 class RunConfig(TypedDict):
@@ -147,8 +164,9 @@ class Facts:
     shots_dropped: int = 0
     tokens_cut: int = 0
     lessons_cut: int = 0  # lessons of the training that lost something to the length limit
-    trainable_parameters: int | None = None
+    trainable_parameters: int | None = None  # of a chain, those of the last method
     artefact: str | None = None  # path of the trained weights
+    artefact_bytes: int | None = None  # of all its files, those of every method of a chain
     rate: float | None = None  # the learning rate chosen on dev
     rate_at_edge: bool = False  # the best rate is the first or last of its grid
     trials: tuple[Trial, ...] = ()

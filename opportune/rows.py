@@ -115,6 +115,23 @@ class Row:
         return tuple(replace(texts[0], held_out=_mean_change([text.held_out for text in texts])) for texts in some)
 
     @property
+    def trainable_parameters(self) -> int | None:
+        """How many numbers the training moved; of a chain, its last method."""
+        return next((seed.facts.trainable_parameters for seed in self.seeds), None)
+
+    @property
+    def artefact_bytes(self) -> int | None:
+        """How large the trained weights are as files, the mean over seeds."""
+        found = [seed.facts.artefact_bytes for seed in self.seeds if seed.facts.artefact_bytes is not None]
+        return round(fmean(found)) if found else None
+
+    @property
+    def reconsidered(self) -> dict[str, float] | None:
+        """The shares of the answers that reviews `changed`, `mended` and `spoilt`, the mean over seeds."""
+        found = [seed.facts.revised for seed in self.seeds if seed.facts.revised is not None]
+        return {name: fmean(shares[name] for shares in found) for name in found[0]} if found else None
+
+    @property
     def diverged(self) -> tuple[float, ...]:
         """The learning rates that were tried and did not even train."""
         return tuple(sorted({trial.rate for seed in self.seeds for trial in seed.facts.trials if trial.diverged}))

@@ -28,10 +28,10 @@ from opportune.models.endpoint import Endpoint, is_remote
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
-from opportune.records import ArmRecord, CallRecord, ExampleRecord, ModelConfig, RunConfig, RunRecord
+from opportune.records import ArmRecord, CallRecord, ExampleRecord, RunConfig, RunRecord, model_config
 from opportune.settings import Settings
 from opportune.store import Store
-from opportune.types import Example, Graded, Metric, ModelInfo, Split, Task, digest
+from opportune.types import Example, Graded, Metric, Split, Task, digest
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -266,7 +266,7 @@ class _Plan:
 
 
 def _config(task: Task, settings: Settings, pool: ModelPool, arms: Sequence[Arm], source: str) -> RunConfig:
-    models = {str(arm.model): pool.info(arm.model) for arm in arms if arm.model}
+    models = {str(arm.model): arm.model for arm in arms if arm.model}
     options: dict[str, Any] = asdict(settings) | {
         "runs": str(settings.runs),
         "prices": settings.prices and str(settings.prices),
@@ -282,23 +282,15 @@ def _config(task: Task, settings: Settings, pool: ModelPool, arms: Sequence[Arm]
             "labels": list(task.choices) if task.choices else None,
             "notes": list(task.notes),
         },
-        models=[_model_config(info) for info in models.values()],
+        models=[
+            model_config(pool.info(ref), pool.endpoint(ref).choosing if is_remote(ref) else None)
+            for ref in models.values()
+        ],
         seeds=list(range(settings.seeds)),
         tolerance=settings.tolerance,
         machine_price=settings.machine_price,
         versions=_versions(),
         options=options,
-    )
-
-
-def _model_config(info: ModelInfo) -> ModelConfig:
-    return ModelConfig(
-        name=info.name,
-        path=info.path,
-        parameters=info.parameters,
-        digest=info.digest,
-        dtype=info.dtype,
-        device=info.device,
     )
 
 

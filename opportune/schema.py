@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from opportune.cost import Amount, Cost
-from opportune.records import ArmRecord, CallRecord, ExampleRecord, OutcomeRecord
+from opportune.records import ArmRecord, CallRecord, ExampleRecord, ModelConfig, OutcomeRecord
 from opportune.rows import Comparison, Row
 from opportune.shift import Shift
 
@@ -25,15 +25,22 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             **{split: sizes.get(split, 0) for split in ("train", "dev", "test")},
             "labels": task["labels"],
         },
-        "models": [
-            {"name": m["name"], "path": m["path"], "parameters": m["parameters"], "digest": m["digest"]}
-            for m in comparison.models
-        ],
+        "models": [_model_json(model) for model in comparison.models],
         "seeds": list(comparison.seeds),
         "rows": [_row_json(row) for row in comparison.rows],
         "reference": comparison.reference,
         "recommended": comparison.recommended,
         "report": comparison.report,
+    }
+
+
+def _model_json(model: ModelConfig) -> dict[str, Any]:
+    return {
+        "name": model["name"],
+        "path": model["path"],
+        "parameters": model["parameters"] or None,
+        "digest": model["digest"],
+        "choosing": model.get("choosing"),
     }
 
 
@@ -63,6 +70,9 @@ def _row_json(row: Row) -> dict[str, Any]:
         "forgetting": row.forgetting and asdict(row.forgetting),
         "generalisation_gap": row.gap and asdict(row.gap),
         "read": [asdict(text) for text in row.read],
+        "trainable_parameters": row.trainable_parameters,
+        "artefact_bytes": row.artefact_bytes,
+        "reconsidered": row.reconsidered,
     }
 
 
@@ -116,6 +126,7 @@ def outcomes_json(
             "status": outcome.status,
             "score": outcome.score,
             **_calls_json(asked.get((outcome.hash, outcome.seed, outcome.split, outcome.example), [])),
+            "choice_scores": outcome.choice_scores,
         }
         for outcome in outcomes
     ]

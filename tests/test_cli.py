@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
+import typer
+from safetensors.numpy import load_file
 
-from opportune.cli.main import main
+from opportune.cli.main import app, main
 
 ROWS = [(f"the {word} number {i}", label) for i in range(8) for word, label in (("pear", "fruit"), ("saw", "tool"))]
 
@@ -94,3 +98,44 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, data, model, arguments, s
     assert len(lines) == 1
     assert said in lines[0]
     assert "Traceback" not in err
+
+
+PAGES = {
+    **dict.fromkeys(("compare", "show", "report", "list", "ask"), "compare.md"),
+    **{name: f"{name}.md" for name in ("lens", "curve", "export")},
+    "cache": "endpoints.md",
+    "pretrain": "pretraining.md",
+}
+
+
+def options_of(command):
+    own = {option for one in command.params for option in one.opts if option.startswith("--")}
+    return own.union(*(options_of(each) for each in getattr(command, "commands", {}).values()))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_option_is_named_on_the_page_of_its_command(name):
+    text = (Path(__file__).parent.parent / "docs" / PAGES[name]).read_text()
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+    assert options_of(typer.main.get_command(app).commands[name]) - named == set()
+
+
+def test_what_was_trained_is_measured_and_told(capsys, data, model, tmp_path):
+    lora = "lora:rank=1,epochs=1,rate=1e-3"
+    code, out, err = run(capsys, "compare", data, "--model", model, "--try", "zero-shot", "--try", lora, "--json")
+    assert code == 0, err
+    asked, trained = json.loads(out)["rows"]
+    assert (asked["trainable_parameters"], asked["artefact_bytes"]) == (None, None)
+    saved = list((tmp_path / "opportune-runs" / "artefacts").glob("*/0/adapter_model.safetensors"))
+    assert len(saved) == 1
+    weights = load_file(saved[0])
+    assert trained["trainable_parameters"] == sum(weight.size for weight in weights.values())
+    assert trained["artefact_bytes"] == sum(file.stat().st_size for file in saved[0].parent.iterdir())
+    assert "parameters trained, artefact of" in " ".join(run(capsys, "show")[1].split())
+
+
+def test_a_tasks_name_means_nothing_to_the_terminal(capsys, data, tmp_path):
+    (tmp_path / "[red]rows.csv").write_text((tmp_path / data).read_text())
+    code, _, err = run(capsys, "compare", "[red]rows.csv", "--try", "majority")
+    assert code == 0
+    assert "[red]rows: " in err

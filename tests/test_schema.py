@@ -18,7 +18,7 @@ ROW = {
     *("recipe", "model", "status", "score", "low", "high", "n", "failed", "unparsed", "dev_score"),
     *("lessons_cut", "rates_diverged"),
     *("versus_reference", "cost", "asking_per_1000", "latency", "distribution"),
-    *("forgetting", "generalisation_gap", "read"),
+    *("forgetting", "generalisation_gap", "read", "trainable_parameters", "artefact_bytes", "reconsidered"),
 }
 
 
@@ -39,7 +39,7 @@ def test_json_has_the_published_shape() -> None:
         "test": 100,
         "labels": LABELS,
     }
-    assert found["models"] == [{"name": "tiny", "path": "/m", "parameters": 9, "digest": "d"}]
+    assert found["models"] == [{"name": "tiny", "path": "/m", "parameters": 9, "digest": "d", "choosing": None}]
     assert (found["seeds"], found["reference"], found["report"]) == ([0], "ref", "runs/r/report.html")
     for one in found["rows"]:
         assert set(one) == ROW
@@ -55,9 +55,26 @@ def test_json_has_the_published_shape() -> None:
     assert (broken["status"], broken["score"], broken["low"], broken["versus_reference"]) == ("failed", *[None] * 3)
 
 
+def test_the_size_of_what_was_trained_and_what_reviews_did_are_told() -> None:
+    facts = Facts(trainable_parameters=1200, artefact_bytes=4900, revised={"changed": 0.5, "mended": 0.25, "spoilt": 0})
+    trained, asked = to_json(comparison([Arm("lora", ("1", "1"), facts=facts), Arm("zero-shot", ("1",))]))["rows"]
+    assert (trained["trainable_parameters"], trained["artefact_bytes"]) == (1200, 4900)
+    assert trained["reconsidered"] == {"changed": 0.5, "mended": 0.25, "spoilt": 0}
+    assert [asked[name] for name in ("trainable_parameters", "artefact_bytes", "reconsidered")] == [None] * 3
+
+
+def test_a_model_behind_a_server_says_how_it_chooses_and_not_how_large_it_is() -> None:
+    remote = {**CONFIG["models"][0], "parameters": 0, "device": "endpoint", "choosing": "first-token"}
+    found = replace(comparison([Arm("zero-shot", ("1",))]), models=(remote,))  # type: ignore[arg-type]
+    assert to_json(found)["models"] == [
+        {"name": "tiny", "path": "/m", "parameters": None, "digest": "d", "choosing": "first-token"}
+    ]
+
+
 def test_the_page_of_the_schema_names_every_field() -> None:
     text = (Path(__file__).parent.parent / "docs" / "json-schema.md").read_text()
-    for name in ROW | AMOUNT | {"difference", "p_holm", "predicted", "measured", "p95", "recommended", "digest"}:
+    others = {"difference", "p_holm", "predicted", "measured", "p95", "recommended", "digest", "choosing"}
+    for name in ROW | AMOUNT | others | {"choice_scores"}:
         assert f"`{name}`" in text
 
 
@@ -68,7 +85,8 @@ def test_a_stored_run_is_read_and_shown(tmp_path: Path) -> None:
         store.put_examples([ExampleRecord(run.id, "dev", 0, "dev0", "x", target(0))])
         store.put_arm(ArmRecord(run.id, "h", 0, 0, "zero-shot", "tiny", {}, "done"))
         answers = [("test", n, "1") for n in range(9)] + [("dev", 0, "1")]
-        store.put_outcomes([replace(outcome("h", 0, s, n, m), run=run.id) for s, n, m in answers])  # type: ignore[arg-type]
+        given = [replace(outcome("h", 0, s, n, m), run=run.id) for s, n, m in answers]  # type: ignore[arg-type]
+        store.put_outcomes([replace(one, choice_scores={"refund": 0.8, "card": 0.2}) for one in given])
         asked = CallRecord(run.id, "h", 0, "test", "test0", 0, 0, "k", "think", texts=("hm", "well"))
         ranked = replace(asked, round=1, prompt="choose", texts=(), choices=("refund", "card"), scores=(-0.5, -2.0))
         store.put_calls([ranked, asked, replace(asked, stage="tuning:0"), replace(asked, stage="dev", example="dev0")])
@@ -94,6 +112,7 @@ def test_a_stored_run_is_read_and_shown(tmp_path: Path) -> None:
         "completions": ["hm", "well"],
         "choices": {"refund": -0.5, "card": -2.0},
         "error": None,
+        "choice_scores": {"refund": 0.8, "card": 0.2},
     }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opportune.cli.compare import NoCache, Runs
+from opportune.cli.options import NoCache, Runs
 
 RunName = Annotated[str, typer.Argument(help="A run, how its name begins, or 'latest'.")]
 RecipeName = Annotated[str, typer.Argument(help="A recipe of that run, as its table shows it.")]

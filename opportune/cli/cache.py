@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opportune.cli.compare import Json
+from opportune.cli.options import Json
 from opportune.errors import UsageError
 
 if TYPE_CHECKING:

@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-_TASK, _ARMS, _MODEL, _RUN = "The task", "What is tried", "The model", "The run"
+from opportune.cli import options
 
-Data = Annotated[
-    str | None,
-    typer.Argument(help="JSONL, CSV, TSV or Parquet file, folder with train.* and test.*, or Hugging Face dataset. "
-                   "Without it: the bundled task support-desk."),
-]  # fmt: skip
-Input = Annotated[str | None, typer.Option(help="Column of the input, or a template over columns: '{title}\\n{body}'.")]
-Target = Annotated[str | None, typer.Option(help="Column of the target.")]
-Instruction = Annotated[str | None, typer.Option(help="What the model is told to do.")]
-Choices = Annotated[str | None, typer.Option(help="The closed set of answers, separated by commas.")]
-Kind_ = Annotated[
-    Literal["choice", "text"] | None, typer.Option("--kind", help="choice or text, where what is inferred is wrong.")
-]
-Metric_ = Annotated[str | None, typer.Option("--metric", help="See `opportune list`.")]
-Limit = Annotated[str | None, typer.Option(help="At most this many examples: 500, or train=128,dev=60,test=150.")]
-Group = Annotated[str | None, typer.Option(help="Column whose groups never straddle a split.")]
-Rationale = Annotated[str | None, typer.Option(help="Column of worked solutions. Default: one named rationale.")]
 Try = Annotated[list[str] | None, typer.Option("--try", help="A recipe, such as k-shot:k=16. Repeatable.")]
-Models = Annotated[
-    list[str] | None,
-    typer.Option("--model", help="A Hugging Face folder, a .gguf file, a hub name, or openai:NAME. Repeatable."),
-]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Automatic by default.")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16. Automatic by default.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Repeat every arm with this many seeds.")]
 Tolerance = Annotated[float, typer.Option(help="Points a cheaper arm may lose to the best and still be recommended.")]
 Price = Annotated[float | None, typer.Option("--machine-price", help="Dollars an hour of this machine.")]
@@ -45,29 +22,24 @@ Budget = Annotated[
 Volume = Annotated[float | None, typer.Option(min=1, help="Questions a month: adds costs and break-even points.")]
 Prices = Annotated[Path | None, typer.Option("--prices", help="JSON or CSV file of prices of models.")]
 General = Annotated[str | None, typer.Option(help="File or folder of general text, on which forgetting is measured.")]
-NoCache = Annotated[
-    bool, typer.Option("--no-cache", help="Pay for calls to servers again whose answers are kept, and keep none.")
-]
-Runs = Annotated[Path, typer.Option(envvar="OPPORTUNE_RUNS", help="Folder of the runs.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 def compare(
-    data: Data = None,
-    input: Input = None,
-    target: Target = None,
-    instruction: Instruction = None,
-    choices: Choices = None,
-    kind: Kind_ = None,
-    metric: Metric_ = None,
-    limit: Limit = None,
-    group: Group = None,
-    rationale: Rationale = None,
+    data: options.Data = None,
+    input: options.Input = None,
+    target: options.Target = None,
+    instruction: options.Instruction = None,
+    choices: options.Choices = None,
+    kind: options.Kind_ = None,
+    metric: options.Metric_ = None,
+    limit: options.Limit = None,
+    group: options.Group = None,
+    rationale: options.Rationale = None,
     tries: Try = None,
-    models: Models = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    trust_remote_code: Trust = False,
+    models: options.Models = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.Trust = False,
     seeds: Seeds = 1,
     tolerance: Tolerance = 3.0,
     machine_price: Price = None,
@@ -76,11 +48,11 @@ def compare(
     max_tokens: MaxTokens = None,
     prices: Prices = None,
     general: General = None,
-    no_cache: NoCache = False,
+    no_cache: options.NoCache = False,
     budget: Budget = None,
     volume: Volume = None,
-    runs: Runs = Path("opportune-runs"),
-    as_json: Json = False,
+    runs: options.Runs = Path("opportune-runs"),
+    as_json: options.Json = False,
 ) -> None:
     """Measure prompting and training on one task, on equal terms; recommend one.
 
@@ -103,7 +75,7 @@ def compare(
         input=input,
         target=target,
         instruction=instruction,
-        choices=listed(choices),
+        choices=options.listed(choices),
         kind=kind,
         metric=metric,
         limit=limit,
@@ -140,8 +112,3 @@ def compare(
         print_table(comparison)
         if volume:
             print_volume(comparison, volume)
-
-
-def listed(choices: str | None) -> list[str] | None:
-    """The value of --choices as a list."""
-    return [choice.strip() for choice in choices.split(",")] if choices else None

@@ -7,53 +7,34 @@ from typing import Annotated
 
 import typer
 
-from opportune.cli.compare import (
-    Choices,
-    Data,
-    Device,
-    Dtype,
-    Group,
-    Input,
-    Instruction,
-    Json,
-    Kind_,
-    Limit,
-    Metric_,
-    Models,
-    Rationale,
-    Runs,
-    Target,
-    Trust,
-    listed,
-)
+from opportune.cli import options
 
 Recipes = Annotated[list[str], typer.Option("--recipe", help="A recipe, such as lora:rank=8. Repeatable.")]
 Sizes = Annotated[str, typer.Option(help="Numbers of labelled examples, separated by commas.")]
 Draws = Annotated[int, typer.Option(min=1, help="Repeat every size with this many draws of the labelled examples.")]
-Html = Annotated[Path | None, typer.Option(help="Write a page with the plot to this file.")]
 
 
 def curve(
     recipes: Recipes,
-    data: Data = None,
+    data: options.Data = None,
     sizes: Sizes = "16,32,64,128",
     draws: Draws = 3,
-    input: Input = None,
-    target: Target = None,
-    instruction: Instruction = None,
-    choices: Choices = None,
-    kind: Kind_ = None,
-    metric: Metric_ = None,
-    limit: Limit = None,
-    group: Group = None,
-    rationale: Rationale = None,
-    models: Models = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    trust_remote_code: Trust = False,
-    runs: Runs = Path("opportune-runs"),
-    html: Html = None,
-    as_json: Json = False,
+    input: options.Input = None,
+    target: options.Target = None,
+    instruction: options.Instruction = None,
+    choices: options.Choices = None,
+    kind: options.Kind_ = None,
+    metric: options.Metric_ = None,
+    limit: options.Limit = None,
+    group: options.Group = None,
+    rationale: options.Rationale = None,
+    models: options.Models = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    trust_remote_code: options.Trust = False,
+    runs: options.Runs = Path("opportune-runs"),
+    html: options.Html = None,
+    as_json: options.Json = False,
 ) -> None:
     """Measure recipes with more and more labelled examples: where training overtakes prompting, and what a method is
     worth in labels.
@@ -64,7 +45,6 @@ def curve(
 
     from opportune import api
     from opportune.cli.curve_progress import CurveView
-    from opportune.errors import UsageError
     from opportune.labels import to_json
     from opportune.report.label_curves import print_curves, write_page
 
@@ -73,7 +53,7 @@ def curve(
         input=input,
         target=target,
         instruction=instruction,
-        choices=listed(choices),
+        choices=options.listed(choices),
         kind=kind,
         metric=metric,
         limit=limit,
@@ -98,13 +78,7 @@ def curve(
         typer.echo(json.dumps(to_json(curves), ensure_ascii=False, allow_nan=False))
     else:
         print_curves(curves)
-    if html is not None:
-        try:
-            write_page(curves, html)
-        except OSError as error:
-            raise UsageError(f"--html {html}: {error.strerror or error}") from error
-        if not as_json:
-            typer.echo(f"\nWith a plot: {html}")
+    options.page(html, lambda path: write_page(curves, path), quiet=as_json)
 
 
 def _numbers(text: str) -> list[int]:

@@ -6,10 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from opportune.arm import Stage
+from opportune.cli.live import Live
 from opportune.records import ArmRecord, RunRecord
 from opportune.report.numbers import duration
 
@@ -18,55 +16,45 @@ class CurveView:
     """Watches a curve. Where standard error is no terminal, only the lines are printed, no bar."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, emoji=False)
-        self._progress = Progress(
-            TextColumn("{task.description:<60.60}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._bar = self._progress.add_task("", visible=False)
+        self._live = Live("{task.description:<60.60}")
         self._predicted: list[float] = []
         self._spent: list[tuple[float, float]] = []  # predicted and measured seconds of what was measured now
         self._place, self._name, self._began, self._new = 0, "", time.monotonic(), False
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._live.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._progress.stop()
+        self._live.__exit__(*exc)
 
     def plan(self, seconds: Sequence[float]) -> None:
         self._predicted = list(seconds)
         total = f", about {duration(sum(seconds))} predicted where nothing is measured yet" if sum(seconds) else ""
-        self._say(f"{len(seconds)} runs{total}")
-        self._progress.update(self._bar, total=len(seconds), visible=True)
+        self._live.say(f"{len(seconds)} runs{total}")
+        self._live.show(total=len(seconds))
 
     def cell(self, place: int, name: str) -> None:
         self._place, self._name, self._began, self._new = place, name, time.monotonic(), False
-        self._progress.update(self._bar, completed=place, description=name)
+        self._live.show(completed=place, description=name)
 
     def begin(self, run: RunRecord, arms: Sequence[ArmRecord]) -> None:
         self._new = any(arm.status != "done" for arm in arms)
         if not self._new:
-            self._say(f"  {self._name}: measured before (run {run.id})")
+            self._live.say(f"  {self._name}: measured before (run {run.id})")
 
     def note(self, text: str) -> None:
-        self._say(f"  {text}")
+        self._live.say(f"  {text}")
 
     def stage(self, arm: ArmRecord, stage: Stage) -> None:
-        self._progress.update(self._bar, description=f"{self._name}: {arm.recipe}, {stage.name}")
+        self._live.show(description=f"{self._name}: {arm.recipe}, {stage.name}")
 
     def end(self, arm: ArmRecord) -> None:
         seconds = time.monotonic() - self._began
         self._spent.append(((arm.predicted.total().seconds or 0.0) if arm.predicted else 0.0, seconds))
         self._began = time.monotonic()
         outcome = f"done in {duration(seconds)}" if arm.status == "done" else f"FAILED: {arm.reason}"
-        self._say(f"  {self._name}: {arm.recipe} {outcome}; {self._left()}")
+        self._live.say(f"  {self._name}: {arm.recipe} {outcome}; {self._left()}")
 
     def _left(self) -> str:
         """What the predictions of the runs to come leave, corrected by how wrong they have been so far."""
@@ -74,6 +62,3 @@ class CurveView:
         factor = measured / predicted if predicted else 1.0
         left = factor * sum(self._predicted[self._place + 1 :])
         return f"at most about {duration(left)} left after this run" if left else "nearly done"
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)

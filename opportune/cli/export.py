@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opportune.cli.ask import RecipeName, RunName
-from opportune.cli.compare import Json, Runs
+from opportune.cli.options import Json, Runs
 
 if TYPE_CHECKING:
     from opportune.parity import Parity

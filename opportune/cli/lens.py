@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opportune.cli.compare import Choices, Input, Instruction, Json, Kind_, Runs, Target, listed
+from opportune.cli import options
 
 Text = Annotated[str, typer.Argument(help="The input to look at.")]
 Data = Annotated[
@@ -23,24 +23,23 @@ Model = Annotated[
 ]
 Run = Annotated[str | None, typer.Option(help="The run of trained recipes. Default: the latest that has them.")]
 Top = Annotated[int, typer.Option(min=1, max=1000, help="How many of the likeliest tokens and choices to show.")]
-Html = Annotated[Path | None, typer.Option(help="Write a page with plots to this file.")]
 
 
 def lens(
     text: Text,
     recipes: Recipes,
     data: Data = None,
-    input: Input = None,
-    target: Target = None,
-    instruction: Instruction = None,
-    choices: Choices = None,
-    kind: Kind_ = None,
+    input: options.Input = None,
+    target: options.Target = None,
+    instruction: options.Instruction = None,
+    choices: options.Choices = None,
+    kind: options.Kind_ = None,
     model: Model = None,
     run: Run = None,
-    runs: Runs = Path("opportune-runs"),
+    runs: options.Runs = Path("opportune-runs"),
     top: Top = 10,
-    html: Html = None,
-    as_json: Json = False,
+    html: options.Html = None,
+    as_json: options.Json = False,
 ) -> None:
     """Look at TEXT through recipes: what each expects where the answer begins, and how far that is from the first.
 
@@ -48,23 +47,18 @@ def lens(
     """
     import json
 
-    from opportune.errors import UsageError
     from opportune.lens import look
     from opportune.report import lens as shown
     from opportune.tasks.load import load_task
 
     task = None
     if any(value is not None for value in (data, input, target, instruction, choices, kind)):
-        task = load_task(data, input=input, target=target, instruction=instruction, choices=listed(choices), kind=kind)
+        task = load_task(
+            data, input=input, target=target, instruction=instruction, choices=options.listed(choices), kind=kind
+        )
     found = look(text, recipes, task=task, model=model, run=run, runs=runs, top=top)
     if as_json:
         typer.echo(json.dumps(shown.to_json(found), ensure_ascii=False, allow_nan=False))
     else:
         shown.print_lens(found, top)
-    if html is not None:
-        try:
-            shown.write_page(found, html)
-        except OSError as error:
-            raise UsageError(f"--html {html}: {error.strerror or error}") from error
-        if not as_json:
-            typer.echo(f"\nWith plots: {html}")
+    options.page(html, lambda path: shown.write_page(found, path), quiet=as_json)

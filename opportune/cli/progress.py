@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from opportune.arm import Stage
+from opportune.cli.live import Live
 from opportune.cost import Amount
 from opportune.metrics import short_name
 from opportune.records import ArmRecord, RunRecord
@@ -21,73 +21,57 @@ class LiveView:
     """Watches a run. Where standard error is no terminal, only the lines are printed, no bars."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, emoji=False)
-        self._progress = Progress(
-            TextColumn("{task.fields[arm]:<36.36}"),
-            TextColumn("{task.description:<24.24}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._bar = self._progress.add_task("", arm="", left="", visible=False)
+        columns = "{task.fields[arm]:<36.36}", "{task.description:<24.24}"
+        self._live = Live(*columns, after=("{task.fields[left]}",), arm="", left="")
         self._expected: dict[tuple[str, int], float] = {}
         self._spent: dict[tuple[str, int], float] = {}
         self._began = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._live.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._progress.stop()
+        self._live.__exit__(*exc)
 
     def task(self, task: Task) -> None:
         """Say which task it is, what was inferred, and how it is split."""
         labels = f", {len(task.choices)} labels" if task.choices else ""
-        self._say(
-            f"[bold]{task.name}[/]: {len(task.train)} train, {len(task.dev)} dev, {len(task.test)} test{labels}, "
-            f"{short_name(task.metric)}"
-        )
+        sizes = f": {len(task.train)} train, {len(task.dev)} dev, {len(task.test)} test{labels}, "
+        self._live.say(Text(task.name, style="bold").append(sizes + short_name(task.metric), style="not bold"))
         for note in task.notes:
-            self._say(f"  {note}", markup=False)
+            self._live.say(f"  {note}")
 
     def begin(self, run: RunRecord, arms: Sequence[ArmRecord]) -> None:
         for model in (model for model in run.config["models"] if model["device"] != "endpoint"):
-            self._say(
+            self._live.say(
                 f"  model {model['name']}: {model['parameters'] / 1e6:.0f}M parameters, {model['dtype']} on "
-                f"{model['device']}",
-                markup=False,
+                f"{model['device']}"
             )
         self._expected = {_key(arm): _predicted(arm) for arm in arms if arm.status != "done"}
         done = len(arms) - len(self._expected)
         resumed = f", {done} of them done before" if done else ""
         expected = sum(self._expected.values())
         estimate = f", about {duration(expected)} predicted" if expected else ""
-        self._say(f"  run {run.id}: {len(arms)} arms{resumed}{estimate}", markup=False)
+        self._live.say(f"  run {run.id}: {len(arms)} arms{resumed}{estimate}")
         price = run.config["machine_price"]
         for arm in arms:
             if arm.status != "done" and arm.predicted is not None:
-                self._say(f"    {_label(arm):<40} {_written(arm.predicted.priced(price).total())}", markup=False)
+                self._live.say(f"    {_label(arm):<40} {_written(arm.predicted.priced(price).total())}")
         self._began = time.monotonic()
 
     def note(self, text: str) -> None:
-        self._say(f"  {text}", markup=False)
+        self._live.say(f"  {text}")
 
     def stage(self, arm: ArmRecord, stage: Stage) -> None:
         if not self._spent or _key(arm) not in self._spent:
             self._began, self._spent[_key(arm)] = time.monotonic(), 0.0
-        self._progress.update(
-            self._bar,
+        self._live.show(
             arm=_label(arm),
             description=stage.name,
             completed=stage.done,
             total=stage.total,
             left=self._left(arm),
-            visible=True,
         )
 
     def end(self, arm: ArmRecord) -> None:
@@ -98,8 +82,8 @@ class LiveView:
         self._began = time.monotonic()
         outcome = "done" if arm.status == "done" else f"FAILED: {arm.reason}"
         seconds = arm.measured.total().seconds or 0.0
-        self._progress.update(self._bar, visible=False)
-        self._say(f"  {_label(arm):<36} {outcome} ({duration(seconds)} on its own); {self._left(arm)}", markup=False)
+        self._live.show(visible=False)
+        self._live.say(f"  {_label(arm):<36} {outcome} ({duration(seconds)} on its own); {self._left(arm)}")
 
     def _left(self, current: ArmRecord) -> str:
         """What the predictions leave, corrected by how wrong they have been so far."""
@@ -110,9 +94,6 @@ class LiveView:
         under_way = 0.0 if _key(current) in finished else time.monotonic() - self._began
         left = max(0.0, waiting - under_way)
         return f"about {duration(left)} left" if left else "nearly done"
-
-    def _say(self, text: str, *, markup: bool = True) -> None:
-        self._console.print(text, markup=markup, highlight=False, soft_wrap=True)
 
 
 def _key(arm: ArmRecord) -> tuple[str, int]:

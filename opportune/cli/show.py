@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opportune.cli.compare import Json, Runs
+from opportune.cli.options import Json, Runs
 
 RunName = Annotated[str | None, typer.Argument(help="A run, or how its name begins. Default: the latest.")]
 All = Annotated[bool, typer.Option("--all", help="List all runs.")]

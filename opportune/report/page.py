@@ -14,7 +14,9 @@ from typing import Any
 from markupsafe import Markup
 
 from opportune.comparison import of_run
-from opportune.records import CallRecord
+from opportune.cost import Amount
+from opportune.models.endpoint_choosing import SAID
+from opportune.records import REMOTE, CallRecord
 from opportune.report import crossing, figures, lens_section, plots, scatter, table
 from opportune.report.rendering import asset, policy, render, write_whole
 from opportune.report.transcript import ArmKey, inert_json, name_arms, transcript
@@ -35,6 +37,10 @@ def build(store: Store, run: str) -> str:
     record = store.run(run)
     arms = store.arms(record.id)
     names = name_arms(arms)
+    totals = [
+        (row.recipe, row.predicted.total() if row.predicted else Amount(), row.measured.total())
+        for row in comparison.rows
+    ]
     style, script = asset("report.css"), asset("report.js")
     return render(
         "report.html.j2",
@@ -61,7 +67,12 @@ def build(store: Store, run: str) -> str:
             "trial_scores": any(trial.dev_score is not None for arm in arms for trial in arm.facts.trials),
             "shared": any(row.saved is not None for row in comparison.rows),
             "cached": any(row.cached is not None for row in comparison.rows),
+            "artefacts": any(row.trainable_parameters is not None for row in comparison.rows),
+            "priced": any(amount.dollars is not None for _, *amounts in totals for amount in amounts),
         },
+        remote=REMOTE,
+        ways=SAID,
+        totals=totals,
         trained=[(names[arm.hash, arm.seed], arm.facts) for arm in arms if arm.facts.trials],
         arms=arms,
         data=Markup(inert_json(_transcript(store, record.id, names))),

@@ -68,6 +68,7 @@ def _environment() -> Environment:
         "recipe": breakable,
         "duration": numbers.duration,
         "memory": numbers.memory,
+        "money": numbers.money,
         "quantity": numbers.count,
         "flops": numbers.flops,
         "joules": numbers.joules,

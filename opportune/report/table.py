@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from opportune.metrics import short_name
+from opportune.reasoned import reviewed
 from opportune.records import Facts
 from opportune.report import numbers, training
 from opportune.report.rendering import render
@@ -114,6 +115,8 @@ def notes(row: Row) -> list[str]:
         found.append(f"{row.lessons_cut:,} lessons cut so that they fit the context")
     if row.seeds:
         found += _facts(row.seeds[0].facts)
+    if row.reconsidered is not None:
+        found.append(reviewed(row.reconsidered))
     if row.shots_dropped:
         found.append(f"{row.shots_dropped:,} shots dropped so that prompts fit the context")
     if row.tokens_cut:

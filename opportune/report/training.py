@@ -9,7 +9,11 @@ from opportune.rows import Row
 
 def notes(row: Row) -> list[str]:
     """The footnotes of a trained arm; none for the others."""
-    found = [
+    found = []
+    if row.trainable_parameters is not None:
+        size = f", artefact of {numbers.memory(row.artefact_bytes)}" if row.artefact_bytes is not None else ""
+        found.append(f"{numbers.count(row.trainable_parameters)} parameters trained{size}")
+    found += [
         f"read {text.tokens:,} tokens{f', {text.replayed:,} of them general text' if text.replayed else ''}: "
         f"loss on documents held out {_change(text.held_out)}"
         for text in row.read

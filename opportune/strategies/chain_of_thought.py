@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from opportune.errors import RecipeError
 from opportune.options import TextOrFile, within
-from opportune.strategies import reasoning, wording
+from opportune.strategies import extracting, reasoning, wording
 from opportune.strategies.extracting import Extract
 from opportune.strategies.picking import Order, Pick, draw, ordered
 from opportune.strategies.together import together
@@ -52,6 +52,7 @@ class ChainOfThought:
     def __post_init__(self) -> None:
         within("chain-of-thought", "k", self.k, 0, 1000)
         within("chain-of-thought", "max_tokens", self.max_tokens, 1, 100_000)
+        extracting.check("chain-of-thought", self.extract)
         if self.pick not in ("balanced", "random"):
             raise RecipeError(f"chain-of-thought:pick={self.pick}: its demonstrations are balanced or random")
 

@@ -11,15 +11,18 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
+from opportune.errors import RecipeError
 from opportune.types import TaskView
 from opportune.values import bounded, compact, field_of, first_object, is_number, numbers
 
-Extract: TypeAlias = Literal["auto", "text", "number", "choice", "marker", "json"]
+Extract: TypeAlias = str
+"""How to read an answer, as `extract` has it: a word, of marker and json also with what to look for (marker:WORDS)."""
 Shape: TypeAlias = Literal["choice", "number", "text"]
 _Found: TypeAlias = tuple[int, int, str]
 """Where a choice is named (from, to), and which."""
 
-MARKER = "answer is"
+MARKER, FIELD = "answer is", "answer"
+_WAYS = ("auto", "text", "number", "choice", "marker", "json")
 _WRAPPING = " \t\r\n*_`\"'“”‘’«»"  # markdown and quotes around an answer
 _BOXED = r"\\boxed\s*\{"
 _END = re.compile(r"\n|[.!?]+(?=[\"'”’»)*_`]*(?:\s|\Z))")
@@ -45,17 +48,30 @@ def cue(shape: Shape) -> str:
     return "Therefore, the answer (arabic numerals) is" if shape == "number" else "Therefore, the answer is"
 
 
+def check(owner: str, how: Extract) -> None:
+    """Raises RecipeError, naming the strategy `owner`, for a way of reading that there is not."""
+    way, colon, named = how.partition(":")
+    if way not in _WAYS or (colon and (way not in ("marker", "json") or not named.strip())):
+        raise RecipeError(f"{owner}:extract={how} is not one of {', '.join(_WAYS)}, marker:WORDS, json:FIELD")
+
+
+def announced(how: Extract) -> Extract:
+    """The way to read a text that begins with our own words for "the answer is"."""
+    return "marker" if how.startswith("marker") else how
+
+
 def extract(
     text: str,
     how: Extract,
     *,
     shape: Shape,
     choices: Sequence[str] | None,
-    marker: str = MARKER,
-    field: str = "answer",
     needs_marker: bool = False,
 ) -> str | None:
     """The answer in a text, None when there is none.
+
+    `how` is one of these words; marker:WORDS looks for other words than "answer is", json:FIELD for another field than
+    "answer".
 
     text     the whole text, but for space around it
     marker   what follows the last marker up to the end of its sentence or line, without quotes, markdown, \\boxed{}
@@ -69,6 +85,8 @@ def extract(
 
     What `marker` and `json` find must itself hold a choice or a number where the task's answers are such.
     """
+    how, _, named = how.partition(":")
+    marker, field = named if named and how == "marker" else MARKER, named or FIELD
     if how == "auto":
         how = shape if shape != "text" else "marker" if needs_marker or _after(text, marker) is not None else "text"
     if how == "text":

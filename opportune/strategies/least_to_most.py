@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 from opportune.errors import RecipeError
 from opportune.options import TextOrFile, within
-from opportune.strategies import choosing, reasoning, wording
+from opportune.strategies import choosing, extracting, reasoning, wording
 from opportune.strategies.extracting import Extract
 from opportune.strategies.picking import draw
 from opportune.types import Answer, Example, Flow, Format, Lesson, Message, Prompt, Question, TaskView
@@ -64,6 +64,7 @@ class LeastToMost:
         within("least-to-most", "k", self.k, 0, 1000)
         within("least-to-most", "steps", self.steps, 1, 100)
         within("least-to-most", "max_tokens", self.max_tokens, 1, 100_000)
+        extracting.check("least-to-most", self.extract)
         self._library()
 
     def _library(self) -> tuple[Decomposition, ...]:

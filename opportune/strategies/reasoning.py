@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from opportune.strategies import wording
-from opportune.strategies.extracting import Extract, cue, extract, shape_of
+from opportune.strategies.extracting import Extract, announced, cue, extract, shape_of
 from opportune.types import Answer, Example, Flow, Message, Prompt, Question, TaskView
 
 STOP = ("\nQuestion:",)  # a model that has answered and goes on invents the next question
@@ -94,5 +94,5 @@ def conclude(prompt: Prompt, said: str, asked: Question, task: TaskView, how: Ex
         found = choosing.answer(final, completions[0])
         return replace(found, raw=f"{said_before} {found.raw}")
     text = completions[0].texts[0]
-    found = read(f"The answer is {text}", asked, task, how)
+    found = read(f"The answer is {text}", asked, task, announced(how))
     return replace(found, raw=f"{said_before}{text}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from opportune.options import TextOrFile, within
-from opportune.strategies import choosing, reasoning, wording
+from opportune.strategies import choosing, extracting, reasoning, wording
 from opportune.strategies.extracting import Extract
 from opportune.types import Answer, Completion, Example, Flow, Format, Lesson, Message, Prompt, Question, TaskView
 
@@ -57,6 +57,7 @@ class StepBack:
     def __post_init__(self) -> None:
         within("step-back", "rounds", self.rounds, 1, 20)
         within("step-back", "max_tokens", self.max_tokens, 1, 100_000)
+        extracting.check("step-back", self.extract)
 
     def prepare(self, task: TaskView, seed: int) -> Flow[None]:
         """Nothing."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from opportune.errors import RecipeError
 from opportune.options import TextOrFile, within
-from opportune.strategies import choosing, reasoning, wording
+from opportune.strategies import choosing, extracting, reasoning, wording
 from opportune.strategies.extracting import Extract
 from opportune.strategies.picking import Pick, draw
 from opportune.types import Answer, Example, Flow, Format, Lesson, Message, Prompt, Question, Role, TaskView
@@ -40,6 +40,7 @@ class Template:
     def __post_init__(self) -> None:
         within("template", "k", self.k, 0, 1000)
         within("template", "max_tokens", self.max_tokens, 1, 100_000)
+        extracting.check("template", self.extract)
         if self.pick not in ("balanced", "random"):
             raise RecipeError(f"template:pick={self.pick}: its examples are balanced or random")
         shots = tuple(Example(str(place), "a question", "yes") for place in range(self.k))

@@ -46,6 +46,7 @@ def test_local_arms_and_endpoints_stand_in_one_table(tmp_path):
         assert row.model == "openai:m"
         assert done.models[0]["device"] == "endpoint"
         assert done.models[0]["path"] == server.url
+        assert show(runs=tmp_path).models[0]["choosing"] == "constrained"
         assert row.measured.asking.calls == 4
         assert row.measured.asking.tokens_in > 0
         assert row.measured.asking.flops is None

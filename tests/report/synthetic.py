@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from opportune.cost import Amount, Cost
+from opportune.models.endpoint_choosing import Way
 from opportune.records import (
     ArmRecord,
     CallRecord,
@@ -16,6 +17,7 @@ from opportune.records import (
     ExampleRecord,
     Facts,
     Latency,
+    ModelConfig,
     OutcomeRecord,
     RunConfig,
     Trial,
@@ -85,9 +87,10 @@ def make_run(
     price: float | None = None,
     failed: float = 0.0,
     seeds: int = 1,
+    remote: Way | None = None,
 ) -> str:
     """Write a run and return its id; `done` arms are done, the next one runs, the rest are pending (None: all done)."""
-    run = store.begin_run("made-up", "support-desk", _config(labels, price, seeds)).id
+    run = store.begin_run("made-up", "support-desk", _config(labels, price, seeds, remote)).id
     examples = [
         ExampleRecord(run, split, i, f"{split}-{i}", f"{messages[i % len(messages)]} ({i})", labels[i % len(labels)])
         for split, count in (("train", 40), ("dev", 30), ("test", tests))
@@ -105,7 +108,17 @@ def make_run(
     return run
 
 
-def _config(labels: Sequence[str], price: float | None, seeds: int) -> RunConfig:
+def _config(labels: Sequence[str], price: float | None, seeds: int, remote: Way | None) -> RunConfig:
+    model: ModelConfig = {
+        "name": "SmolLM2-135M-Instruct (dequantised Q4_1)",
+        "path": "smollm2-135m",
+        "parameters": 0 if remote else 134_515_008,
+        "digest": "0123456789abcdef",
+        "dtype": "float32",
+        "device": "endpoint" if remote else "cpu",
+    }
+    if remote:
+        model["choosing"] = remote
     return {
         "task": {
             "name": "support-desk",
@@ -119,16 +132,7 @@ def _config(labels: Sequence[str], price: float | None, seeds: int) -> RunConfig
                 "1 train example repeats a test example: removed",
             ],
         },
-        "models": [
-            {
-                "name": "SmolLM2-135M-Instruct (dequantised Q4_1)",
-                "path": "smollm2-135m",
-                "parameters": 134_515_008,
-                "digest": "0123456789abcdef",
-                "dtype": "float32",
-                "device": "cpu",
-            }
-        ],
+        "models": [model],
         "seeds": list(range(seeds)),
         "tolerance": 0.03,
         "machine_price": price,

@@ -5,12 +5,15 @@ import hashlib
 import html
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from opportune.comparison import of_run
+from opportune.cost import Amount, Cost
+from opportune.report import numbers
 from opportune.report.page import fragment, write_report
 from opportune.store import Store
 
@@ -142,3 +145,39 @@ def test_a_notebook_gets_the_table_and_the_plot(store: Store) -> None:
     assert "<table" in shown
     assert "<svg" in shown
     assert "<script" not in shown
+
+
+def test_predicted_stands_beside_measured(store: Store, tmp_path: Path) -> None:
+    run = make_run(store, arms=[ARMS[1], ARMS[8]], price=2.0)
+    for arm in store.arms(run):
+        expected = Cost(training=Amount(seconds=1800, peak_bytes=3 << 30))
+        store.put_arm(replace(arm, predicted=expected if arm.model else None))
+    table = written(store, run, tmp_path).split("Predicted beside measured</h3>")[1].split("</table>")[0]
+    by_arm = {row.split("</th>")[0]: row for row in html.unescape(table).split("<tr>")[2:]}
+    baseline, trained = by_arm.values()
+    cells = re.findall(r"<td>(.*?)</td>", trained)
+    measured = next(arm.measured.total() for arm in store.arms(run) if arm.model)
+    assert cells[:4] == ["30 min 00 s", numbers.duration(measured.seconds), "3.0 GiB", "1.9 GiB"]
+    assert cells[4:] == ["$1.00", numbers.money((measured.seconds or 0) / 1800)]
+    assert re.findall(r"<td>(.*?)</td>", baseline)[::2] == ["—"] * 3
+
+
+def test_without_a_price_no_dollars_are_compared(store: Store, tmp_path: Path) -> None:
+    page = written(store, make_run(store, arms=[ARMS[8]]), tmp_path)
+    assert "dollars" not in page.split("Predicted beside measured</h3>")[1].split("</table>")[0]
+
+
+def test_what_was_trained_and_how_large_it_is_stands_on_the_page(store: Store, tmp_path: Path) -> None:
+    run = make_run(store, arms=[ARMS[2], ARMS[8]])
+    (trained,) = [arm for arm in store.arms(run) if arm.facts.trainable_parameters]
+    store.put_arm(replace(trained, facts=replace(trained.facts, artefact_bytes=19 << 20, trials=())))
+    bill = written(store, run, tmp_path).split("The bill of each arm</h3>")[1].split("</table>")[0]
+    assert "4.9M" in bill
+    assert "19.0 MiB" in bill
+
+
+def test_a_model_behind_a_server_has_no_size_and_says_how_it_chooses(store: Store, tmp_path: Path) -> None:
+    run = make_run(store, arms=[ARMS[2]], remote="first-token")
+    page = written(store, run, tmp_path)
+    assert "0 parameters" not in page
+    assert "choices by log-probabilities of the answer's first token" in html.unescape(page)

@@ -108,3 +108,16 @@ def test_what_dev_chose_and_how_far_samples_agree_is_a_footnote(comparison: Comp
     assert "dev chose k=16 of k=2 (0.25), k=16 (0.50)" in found
     assert "62% of the samples agree" in found
     assert "3 of 4 demonstrations" in found
+
+
+def test_what_training_moved_and_what_reviews_did_is_a_footnote(comparison: Comparison) -> None:
+    facts = Facts(
+        trainable_parameters=4_900_000,
+        artefact_bytes=19 << 20,
+        revised={"changed": 0.4, "mended": 0.1, "spoilt": 0.05},
+    )
+    first = comparison.rows[0]
+    row = replace(first, seeds=(replace(first.seeds[0], facts=facts), *first.seeds[1:]))
+    found = markdown(replace(comparison, rows=(row, *comparison.rows[1:])))
+    assert "4.9M parameters trained, artefact of 19.0 MiB" in found
+    assert "40% of its final answers differ from its drafts, 10% wrong ones put right and 5% right ones spoilt" in found

@@ -10,10 +10,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from opportune.errors import RecipeError
+from opportune.models.scripted import Scripted
+from opportune.spec import parse
 from opportune.strategies.extracting import cue, extract, shape_of
+from opportune.types import Question
 from tests.toy import toy_task
 
-from .talk import sums
+from .talk import strategy, sums, talk
 
 BANKING = ("card", "arrival", "card arrival", "card_not_working", "top-up failed")
 LETTERS = ("A", "B", "C", "D")
@@ -27,12 +31,12 @@ def choice(text, choices=BANKING, **options):
     return extract(text, "choice", shape="choice", choices=choices, **options)
 
 
-def marked(text, **options):
-    return extract(text, "marker", shape="text", choices=None, **options)
+def marked(text, marker=""):
+    return extract(text, f"marker:{marker}" if marker else "marker", shape="text", choices=None)
 
 
-def json_field(text, shape="text", choices=None, **options):
-    return extract(text, "json", shape=shape, choices=choices, **options)
+def json_field(text, shape="text", choices=None, field=""):
+    return extract(text, f"json:{field}" if field else "json", shape=shape, choices=choices)
 
 
 # ---- what the task's answers are ------------------------------------------------------------------------------------
@@ -300,3 +304,41 @@ def test_auto_follows_the_task():
     assert extract("Long reasoning that ends nowhere.", "auto", needs_marker=True, **text) is None
     assert extract("Hm. The answer is Paris.", "auto", needs_marker=True, **text) == "Paris"
     assert extract("  ", "auto", **text) is None
+
+
+# ---- as an option of a recipe ---------------------------------------------------------------------------------------
+
+WRITING = ("chain-of-thought", "least-to-most", "step-back", "template")
+
+
+def test_a_field_may_be_named():
+    assert json_field('{"label": "nk", "answer": "no"}', field="label") == "nk"
+    assert json_field('{"found": {"label": "nk"}}', field="found.label") == "nk"
+
+
+@pytest.mark.parametrize(
+    ("extract", "said", "expected"),
+    [
+        ("marker:####", "30 + 3 is 34, no:\n#### 33", "33"),
+        ('"marker:Final result:"', "The answer is 30 and 3. Final result: 33.", "33"),
+        ("json:result.sum", '{"answer": 1, "result": {"sum": 33}}', "33"),
+        ("json", '{"answer": 1, "result": {"sum": 33}}', "1"),
+    ],
+)
+def test_a_recipe_names_the_marker_or_the_field(extract, said, expected):
+    recipe = f"template:final=text,extract={extract}"
+    assert talk(recipe, Scripted({"": said}), Question("Add 30 and 3."), sums()).text == expected
+    assert str(parse(str(parse(recipe)))) == str(parse(recipe))
+
+
+def test_what_the_cue_has_announced_needs_no_marker_of_ones_own():
+    model = Scripted(["30 and 3 are added.", " 33."])
+    recipe = "chain-of-thought:k=0,extract=marker:####"
+    assert talk(recipe, model, Question("Add 30 and 3."), sums()).text == "33"
+
+
+@pytest.mark.parametrize("name", WRITING)
+@pytest.mark.parametrize("extract", ["words", "marker:", "number:5", '"json: "'])
+def test_a_way_of_reading_that_there_is_not_is_one_line(name, extract):
+    with pytest.raises(RecipeError, match=rf"{name}:extract=.* is not one of auto, .*marker:WORDS, json:FIELD"):
+        strategy(f"{name}:extract={extract}")

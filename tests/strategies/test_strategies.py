@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from opportune.errors import RecipeError
 from opportune.evaluate import NoJournal, converse, evaluate, prepare
 from opportune.metrics import metric_named
 from opportune.models.scripted import Scripted
-from opportune.options import build, load
+from opportune.options import build, load, resolved
 from opportune.recipe import arms
 from opportune.spec import ModelRef, Part, parse
 from opportune.types import Question, Strategy
@@ -177,3 +178,14 @@ def test_an_option_out_of_range_or_unknown_is_named():
         strategy("k-shot:pick=best")
     with pytest.raises(RecipeError, match="should be a whole number"):
         build(Part("k-shot", {"k": "many"}), strategies.TABLE["k-shot"])
+
+
+def test_the_page_of_strategies_has_every_option_with_its_default():
+    page = (Path(__file__).parents[2] / "docs" / "strategies" / "README.md").read_text()
+    for name, place in strategies.TABLE.items():
+        options = resolved(Part(name), build(Part(name), place))
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        if name == "self-consistency":
+            options = Part(name, {**options.options, "of": parse("chain-of-thought")})
+        if name != "custom":
+            assert str(options).removeprefix(name).removeprefix(":") in row
