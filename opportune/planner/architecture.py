@@ -66,7 +66,7 @@ class Names:
     out: str = "o_proj"
     up: tuple[str, ...] = ("gate_proj", "up_proj")
     down: str = "down_proj"
-    scaled: tuple[str, ...] = ()  # what peft's IA3 rescales in attention where keys and values are not k_proj, v_proj
+    scaled: tuple[str, ...] = ()  # modules that peft's IA3 rescales; none: keys and values
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,6 @@ from opportune.errors import ModelError
 from opportune.planner.architecture import Architecture, Experts, Latent, Names
 
 Config = Mapping[str, Any]
-_FUSED = Names(
-    qkv=("query_key_value",), out="dense", up=("dense_h_to_4h",), down="dense_4h_to_h", scaled=("query_key_value",)
-)
 
 
 def read_config(config: Config, name: str = "") -> Architecture:
@@ -56,12 +53,15 @@ def _llama(c: Config) -> Architecture:
     return _base(c, qkv_bias=attention, out_bias=attention, ffn_bias=bool(c.get("mlp_bias", False)))
 
 
+_RESCALED = Names(scaled=("q_proj", "v_proj"))
+
+
 def _qwen2(c: Config) -> Architecture:
-    return _base(c, qkv_bias=True)
+    return _base(c, qkv_bias=True, names=_RESCALED)
 
 
 def _qwen3(c: Config) -> Architecture:
-    found = _base(c, qkv_bias=bool(c.get("attention_bias", False)))
+    found = _base(c, qkv_bias=bool(c.get("attention_bias", False)), names=_RESCALED)
     return replace(found, out_bias=found.qkv_bias, head_norms=2 * found.head_size)
 
 
@@ -111,7 +111,7 @@ def _deepseek(c: Config) -> Architecture:
 
 def _gemma(norms: int, head_norms: bool) -> Callable[[Config], Architecture]:
     def read(c: Config) -> Architecture:
-        found = _base({"head_dim": 256, "tie_word_embeddings": True} | dict(c), norms=norms)
+        found = _base({"head_dim": 256, "tie_word_embeddings": True} | dict(c), norms=norms, names=_RESCALED)
         return replace(found, scaled_norm=True, head_norms=2 * found.head_size if head_norms else 0)
 
     return read
@@ -153,7 +153,7 @@ def _gpt2(c: Config) -> Architecture:
         "max_position_embeddings": c.get("n_positions", 1024),
         "tie_word_embeddings": c.get("tie_word_embeddings", True),
     }
-    names = Names(qkv=("c_attn",), out="c_proj", up=("c_fc",), down="c_proj", scaled=("c_attn",))
+    names = Names(qkv=("c_attn",), out="c_proj", up=("c_fc",), down="c_proj")
     biased = {"qkv_bias": True, "out_bias": True, "ffn_bias": True}
     rows = int(c.get("n_positions", 1024))
     kept = _copies(c.get("activation_function", "gelu_new") == "gelu_new")
@@ -162,13 +162,14 @@ def _gpt2(c: Config) -> Architecture:
 
 
 def _neox(c: Config) -> Architecture:
+    names = Names(qkv=("query_key_value",), out="dense", up=("dense_h_to_4h",), down="dense_4h_to_h")
     attention = bool(c.get("attention_bias", True))
     return _base(
         c,
         norm="layer",
         gated=False,
         parallel=bool(c.get("use_parallel_residual", True)),
-        names=_FUSED,
+        names=names,
         qkv_bias=attention,
         out_bias=attention,
         ffn_bias=True,
@@ -176,6 +177,7 @@ def _neox(c: Config) -> Architecture:
 
 
 def _falcon(c: Config) -> Architecture:
+    names = Names(qkv=("query_key_value",), out="dense", up=("dense_h_to_4h",), down="dense_4h_to_h")
     heads, new, bias = (
         int(c["num_attention_heads"]),
         bool(c.get("new_decoder_architecture")),
@@ -192,7 +194,7 @@ def _falcon(c: Config) -> Architecture:
         norms=2 if both or not parallel else 1,
         gated=False,
         parallel=parallel,
-        names=_FUSED,
+        names=names,
         qkv_bias=bias,
         out_bias=bias,
         ffn_bias=bias,
@@ -209,8 +211,9 @@ def _bloom(c: Config) -> Architecture:
         "max_position_embeddings": c.get("seq_length", 2048),
         "tie_word_embeddings": c.get("tie_word_embeddings", True),
     }
+    names = Names(qkv=("query_key_value",), out="dense", up=("dense_h_to_4h",), down="dense_4h_to_h")
     biased = {"qkv_bias": True, "out_bias": True, "ffn_bias": True}
-    return _base(plain, norm="layer", embedding_norm=True, gated=False, names=_FUSED, **biased)
+    return _base(plain, norm="layer", embedding_norm=True, gated=False, names=names, **biased)
 
 
 def _mpt(c: Config) -> Architecture:
@@ -251,7 +254,7 @@ def _stablelm(c: Config) -> Architecture:
 READERS: dict[str, Callable[[Config], Architecture]] = {
     "llama": _llama,
     "mistral": _llama,
-    "mixtral": lambda c: _moe(c, _base(c, names=Names(scaled=("k_proj", "v_proj")))),
+    "mixtral": lambda c: _moe(c, _base(c)),
     "smollm3": _llama,
     "qwen2": _qwen2,
     "qwen2_moe": lambda c: _moe(c, _qwen2(c)),

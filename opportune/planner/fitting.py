@@ -131,8 +131,11 @@ def ideal_hours(record: Record, speeds: Speeds, calibration: Calibration) -> tup
     length = min(int(f.get("length", 2048)), a.positions or 10**9)
     request = Request(a, f["method"], cluster, f["tokens"], length=length)
     change = technique_of(f["method"]).change(a)
-    whole = Job(a, change, cluster, length=length, stack=STACKS["sharded"])
-    job = lay_out(whole, calibration, batch_of(request), f.get("checkpoint"))
+    job = lay_out(
+        Job(a, change, cluster, length=length, checkpoint=f.get("checkpoint", "none"), stack=STACKS["sharded"]),
+        calibration,
+        batch_of(request),
+    )
     seconds = step(job, speeds).seconds / job.tokens * float(f["tokens"]) * cluster.count
     if f.get("eight_bit"):
         seconds /= 1.3  # half of the products at twice the speed

@@ -9,13 +9,12 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from opportune.errors import UsageError
 
 _SHIPPED = Path(__file__).with_name("hardware.json")
 _COUNT = re.compile(r"(?P<name>.+?)x(?P<count>\d+)")
-THIS = "this-machine"  # the name of the device that a probe measures
 PER_NODE = 8  # GPUs that share the fast link
 MATMUL = 0.8  # share of the peak that large matrix products reach where nobody measured it
 
@@ -60,15 +59,6 @@ class Device:
         """FLOP/s of large 16-bit matrix products."""
         return self.tflops_16bit * 1e12 * (self.matmul_share or MATMUL)
 
-    def speed(self, base: str) -> float:
-        """FLOP/s of large matrix products with weights kept so: 32-bit products have a peak of their own."""
-        return 1e12 * (self.tflops_32bit or self.tflops_16bit) if base == "float32" else self.matmul
-
-    @property
-    def base(self) -> Literal["bfloat16", "float16", "float32"]:
-        """How weights are kept where nothing else is asked for."""
-        return "bfloat16" if self.bfloat16 else "float32" if self.cpu else "float16"
-
     @property
     def bandwidth(self) -> float:
         """Bytes a second to and from its memory."""
@@ -108,8 +98,13 @@ def read_devices(path: Path) -> dict[str, Device]:
         raise UsageError(f"--devices {path} cannot be read: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"--devices {path} should be a JSON list of objects with name, tflops_16bit, memory_gb, ...")
-    devices = [_device(row, f"--devices {path}, row {i}") for i, row in enumerate(rows, 1)]
-    return {plain(device.name): device for device in devices}
+    return {
+        device.name: device for device in (_device(row, f"--devices {path}, row {i}") for i, row in _numbered(rows))
+    }
+
+
+def _numbered(rows: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    return list(enumerate(rows, 1))
 
 
 def _device(row: dict[str, Any], place: str) -> Device:
@@ -117,8 +112,6 @@ def _device(row: dict[str, Any], place: str) -> Device:
     for name in ("name", "tflops_16bit", "memory_gb", "bandwidth_gb_s"):
         if name not in row:
             raise UsageError(f"{place}: {name} is missing")
-    if not isinstance(row["name"], str) or not row["name"].strip():
-        raise UsageError(f"{place}: name={row['name']!r} should be a text")
     for name, value in row.items():
         if name not in kinds:
             raise UsageError(f"{place}: unknown {name!r}; known are {', '.join(kinds)}")
@@ -128,19 +121,12 @@ def _device(row: dict[str, Any], place: str) -> Device:
     return Device(**row)
 
 
-def plain(name: str) -> str:
-    """A device's name as tables have it: small letters, no spaces."""
-    return "-".join(name.lower().split())
-
-
 def cluster(text: str, table: Table | None = None) -> Cluster:
     """`h100`, or `h100x8`. Raises UsageError with the known names."""
     table = table or shipped()
-    name, number = plain(text), 1
+    name, number = text.strip().lower(), 1
     if name not in table and (found := _COUNT.fullmatch(name)):
-        name, number = found["name"].strip("-"), int(found["count"])
-    if name == THIS and name not in table:
-        raise UsageError(f"--hardware {text.strip()!r}: not measured yet; run `opportune plan --probe` first")
+        name, number = found["name"].strip(), int(found["count"])
     if name not in table:
         near = get_close_matches(name, table, 3, 0.4)
         hint = f"near it: {', '.join(near)}; " if near else ""

@@ -10,14 +10,12 @@ from typing import Any, Literal
 from opportune.errors import UsageError
 from opportune.planner.architecture import count
 from opportune.planner.calibration import Calibration, Estimate
-from opportune.planner.hardware import PER_NODE, Cluster
-from opportune.planner.job import Checkpoint, Job, check
+from opportune.planner.hardware import PER_NODE
+from opportune.planner.job import Job, check
 from opportune.planner.memory import COMMUNICATION, CONTEXT, Memory, memory
 from opportune.planner.timing import step
 
 Verdict = Literal["fits", "may fit", "does not fit"]
-_EITHER: tuple[Checkpoint, ...] = ("none", "full")
-_MOST = 32  # sequences at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,43 +33,23 @@ def fit(job: Job, calibration: Calibration) -> Fit:
     """It fits where the upper end of the interval of what is reserved is within the device's memory."""
     found = memory(job, calibration.scale)
     allocated = calibration.around(found.allocated, "memory")
-    reserved = held(allocated, job.cluster, calibration)
-    return Fit(found, allocated, reserved, job.cluster.device.memory, judged(reserved, job.cluster.device.memory))
+    device = job.cluster.device
+    outside = 0.0 if device.cpu else CONTEXT + (COMMUNICATION if job.cluster.count > 1 else 0.0)
+    reserved = allocated.times(1.0 if device.cpu else calibration.reserved).plus(outside)
+    verdict: Verdict = "does not fit"
+    if reserved.high <= device.memory:
+        verdict = "fits"
+    elif reserved.value <= device.memory:
+        verdict = "may fit"
+    return Fit(found, allocated, reserved, device.memory, verdict)
 
 
-def held(allocated: Estimate, cluster: Cluster, calibration: Calibration) -> Estimate:
-    """What the device must have for what the framework allocates: the allocator's surplus and the driver's share."""
-    if cluster.device.cpu:
-        return allocated
-    return allocated.times(calibration.reserved).plus(CONTEXT + (COMMUNICATION if cluster.count > 1 else 0.0))
-
-
-def judged(reserved: Estimate, available: float) -> Verdict:
-    """It fits where the upper end is within what there is, and may where the middle is."""
-    if reserved.high <= available:
-        return "fits"
-    return "may fit" if reserved.value <= available else "does not fit"
-
-
-def lay_out(
-    job: Job, calibration: Calibration, sequences: int, checkpoint: Checkpoint | None = None, *, exact: bool = False
-) -> Job:
-    """The fastest division of so many sequences a step that fits with the fewest splits; else the smallest there is.
-
-    Activations are checkpointed where that helps, unless it is said how. `exact`: not one sequence more, for which
-    UsageError is raised where the replicas cannot share them; else they are rounded up.
-    """
-    last, kinds = job, (checkpoint,) if checkpoint else _EITHER
+def lay_out(job: Job, calibration: Calibration, sequences: int) -> Job:
+    """The fastest division of so many sequences a step that fits with the fewest splits; else the smallest there is."""
+    last = job
     for tensor, pipeline in _splits(job):
         found = []
-        replicas = job.cluster.count // (tensor * pipeline)
-        if exact and sequences % replicas:
-            raise UsageError(
-                f"--batch {sequences} does not divide over {replicas} replicas on {job.cluster}; give a multiple of "
-                f"{replicas}, or fewer replicas by --tensor or --pipeline"
-            )
-        each = max(1, math.ceil(sequences / replicas))
-        for candidate in _kinds(replace(job, tensor=tensor, pipeline=pipeline), each, kinds, exact=exact):
+        for candidate in _kinds(job, sequences, tensor, pipeline):
             for last in candidate:
                 if fit(last, calibration).verdict == "fits":
                     found.append(last)
@@ -81,21 +59,19 @@ def lay_out(
     return last
 
 
-def _kinds(job: Job, each: int, checkpoints: tuple[Checkpoint, ...], *, exact: bool) -> Iterator[Iterator[Job]]:
+def _kinds(job: Job, sequences: int, tensor: int, pipeline: int) -> Iterator[Iterator[Job]]:
     """For each way of sharding and checkpointing, the batches from large to small."""
+    replicas = job.cluster.count // (tensor * pipeline)
+    each = max(1, math.ceil(sequences / replicas))
     shardings: tuple[Any, ...] = (
-        ("none",) if job.replicas == 1 else ("none", "all") if job.change.frozen else ("optimizer", "all")
+        ("none",) if replicas == 1 else ("none", "all") if job.change.frozen else ("optimizer", "all")
     )
     for sharding in shardings:
-        for checkpoint in checkpoints:
-            laid = replace(job, sharding=sharding, checkpoint=checkpoint)
-            if exact:
-                yield (replace(laid, micro=micro, accumulate=each // micro) for micro in _divisors(each))
-            else:
-                yield (
-                    replace(laid, micro=micro, accumulate=max(math.ceil(each / micro), job.pipeline))
-                    for micro in _micros(each)
-                )
+        for checkpoint in ("none", "full") if job.checkpoint == "none" else (job.checkpoint,):
+            laid = replace(job, tensor=tensor, pipeline=pipeline, sharding=sharding, checkpoint=checkpoint)
+            yield (
+                replace(laid, micro=micro, accumulate=max(math.ceil(each / micro), pipeline)) for micro in _micros(each)
+            )
 
 
 def _splits(job: Job) -> Iterator[tuple[int, int]]:
@@ -111,11 +87,6 @@ def _splits(job: Job) -> Iterator[tuple[int, int]]:
 def _micros(each: int) -> list[int]:
     """Sequences at once, from many to one."""
     return [micro for micro in (32, 16, 8, 4, 2, 1) if micro <= each] or [1]
-
-
-def _divisors(each: int) -> list[int]:
-    """The same where nothing may be left over."""
-    return [micro for micro in range(_MOST, 0, -1) if each % micro == 0]
 
 
 def advice(job: Job, calibration: Calibration) -> tuple[str, ...]:

@@ -115,8 +115,8 @@ def targeted(a: Architecture, targets: str | tuple[str, ...], place: str) -> tup
 
 @dataclass(frozen=True, slots=True)
 class Ia3:
-    """A vector on keys, values and the feed-forward's inner width (Liu et al. 2022), where they are not modules of their
-    own on what peft names; or on the modules named: their outputs, of `inner` ones their inputs."""
+    """A vector on keys, values and the feed-forward's inner width (Liu et al. 2022); peft's default modules, or those
+    named: their outputs, of `inner` ones their inputs."""
 
     targets: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
@@ -127,11 +127,9 @@ class Ia3:
             chosen = targeted(a, self.targets, "ia3")
             named = tuple(m.inputs if m.name in self.inner else m.outputs for m in chosen)
             return Change(moving=sum(w * m.times for w, m in zip(named, chosen, strict=True)), scaled=named)
-        there = {m.name for m in linears(a) if m.module}
-        usual = there >= {"k_proj", "v_proj", "down_proj"}
-        names = ("k_proj", "v_proj") if usual else a.names.scaled
-        if not names:
-            raise RecipeError(f"ia3: which modules make keys and values in {a.name} is not known; give targets=")
+        if a.latent is not None:
+            raise RecipeError("ia3: latent attention has no key and value projections to rescale")
+        names = a.names.scaled or a.names.qkv[-2:]
         keys = sum(m.outputs for m in linears(a) if m.name in names and m.part == "attention")
         down = a.ffn if a.experts is None else a.experts.shared
         widths = (keys, *([down] if down else []))
@@ -244,22 +242,19 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class Peft:
-    """VeRA as peft has it (Kopiczko et al. 2024); LoRA by that name; every other method of peft is refused."""
+    """Any other method of peft by its configuration's name; the cost of a low-rank correction is assumed."""
 
     kind: str = "VERA"
-    r: int | None = None  # peft's own: 256 of VeRA, 8 of LoRA
-    target_modules: str | tuple[str, ...] = "all-linear"
+    r: int = 16
     rest: Rest = field(default=())
 
     def change(self, a: Architecture) -> Change:
         if self.kind.upper() == "LORA":
-            return Lora(self.r or 8, self.target_modules).change(a)
+            return Lora(self.r).change(a)
         if self.kind.upper() == "VERA":  # two vectors a module; its two random matrices are shared and stay
-            rank = 256 if self.r is None else self.r
-            within("peft", "r", rank, 1, 65_536)
-            chosen = targeted(a, self.target_modules, "peft")
-            moving = sum((m.outputs + rank) * m.times for m in chosen)
-            work = sum(rank * (m.inputs + m.outputs) * m.times for m in chosen)
+            chosen = targeted(a, "all-linear", "peft")
+            moving = sum((m.outputs + self.r) * m.times for m in chosen)
+            work = sum(self.r * (m.inputs + m.outputs) * m.times for m in chosen)
             return Change(moving=moving, adapters=work, adapted=chosen)
         raise RecipeError(f"peft:kind={self.kind}: the planner knows LORA and VERA; plan lora of the same rank instead")
 

@@ -70,7 +70,7 @@ def step(job: Job, s: Speeds) -> Step:
     work = flops(a, change, load, recompute)
     split = job.tensor * job.pipeline
     tokens = load.under(change).tokens
-    peak = device.speed(job.base)
+    peak = device.matmul if job.base != "float32" else 1e12 * (device.tflops_32bit or device.tflops_16bit)
     speed = peak * s.products * _reach(tokens, a.hidden / job.tensor, s)
     products = (work.total - work.attention) / split / speed
     attention = work.attention / split / (peak * s.attention * job.stack.attention)

@@ -23,7 +23,7 @@ def test_a_quick_call_is_made_often_and_its_first_time_left_out():
 def test_what_was_measured_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("OPPORTUNE_CACHE", str(tmp_path))
     assert probe.kept() is None
-    device = hardware.Device(hardware.THIS, 0.1, 8.0, 10.0, kind="CPU", cores=2, step_factor=1.4)
+    device = hardware.Device(probe.NAME, 0.1, 8.0, 10.0, kind="CPU", cores=2, step_factor=1.4)
     probe.place().write_text(json.dumps(asdict(device)))
     assert probe.kept() == device
     probe.place().write_text("{}")
