@@ -95,11 +95,11 @@ def test_a_cap_is_kept_over_sittings_and_lifted_by_a_higher_one(tmp_path):
     with StandIn(say, ways=("constrained",)) as server:
         with pytest.raises(RecipeError, match="max dollars"):
             run(max_dollars=-1.0)
-        capped = run(max_dollars=0.3)
+        capped = run(max_tokens=300)  # at these prices $0.3; a cap in dollars leaves whole arms out as well
         paid = (server.tokens_in + server.tokens_out) / 1000
         assert 0.1 < paid <= 0.3
         assert any(row.failed or row.status == "failed" for row in capped.rows)
-        again = run(max_dollars=0.3)
+        again = run(max_tokens=300)
         greeted = (server.tokens_in + server.tokens_out) / 1000 - paid
         assert again.run == capped.run
         assert greeted < 0.2  # a greeting at most
