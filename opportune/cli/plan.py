@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from opportune.cli.compare import Json, Runs
+from opportune.cli.options import Json, Runs
 from opportune.errors import UsageError
 
 if TYPE_CHECKING:
