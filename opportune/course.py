@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from opportune.corpus.general import General
 from opportune.corpus.material import Material, material_of
 from opportune.cost import Amount, Meter
 from opportune.errors import ModelError, TrainingError
-from opportune.evaluate import NoJournal
+from opportune.evaluate import Call
 from opportune.models.local import Local
 from opportune.reading import Reads
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, Gap, LossChange, ReadText
+from opportune.strategies.choosing import own_ranking
 from opportune.training.budget import affordable_steps
 from opportune.training.gap import measure_gap
 from opportune.training.loop import Settings, Step, figures_of, total_steps, train
@@ -28,13 +29,13 @@ from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
 from opportune.training.rates import Choice, overhead, train_at_best_rate
 from opportune.types import (
+    Completion,
     Example,
     Graded,
     Hints,
     Lesson,
     Method,
     Metric,
-    Outcome,
     Progress,
     Task,
     TaskView,
@@ -87,12 +88,32 @@ class School:
         """The task's metric on dev, asked by the strategy itself (None where a model grades); and the loss, where the
         answers' scores tell it: the mean negative logarithm of the right choice's share among the choices, in nats."""
         view, dev = self.task.view(), self.dev()
-        outcomes = evaluate.evaluate(self.arm.strategy, view, self.prepared, dev, model, self.metric, NoJournal())
-        losses = [_loss_of(outcome) for outcome in outcomes]
+        heard = _Heard()
+        outcomes = evaluate.evaluate(self.arm.strategy, view, self.prepared, dev, model, self.metric, heard)
+        losses = [_loss_of(heard.ranking(example), example.target) for example in dev]
         known = [loss for loss in losses if loss is not None]
         answers = [outcome.answer.text if outcome.answer else None for outcome in outcomes]
         score = None if isinstance(self.metric, Graded) else self.metric.figure(answers, dev)
         return score, sum(known) / len(known) if len(known) == len(losses) else None
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What each conversation was answered; a journal that nothing is remembered from."""
+
+    calls: list[tuple[Call, Completion]] = field(default_factory=list)
+
+    def known(self, calls: Sequence[Call]) -> Mapping[int, Completion]:
+        return {}
+
+    def record(self, answered: Sequence[tuple[Call, Completion]]) -> None:
+        self.calls += answered
+
+    def ranking(self, example: Example) -> dict[str, float] | None:
+        """Each choice's log-probability for the example; None where the last that it was asked ranked none."""
+        mine = [(call, heard) for call, heard in self.calls if call.conversation == example.id]
+        last = sorted((one for one in mine if one[0].round == mine[-1][0].round), key=lambda one: one[0].position)
+        return own_ranking((call.round, call.prompt.choices, heard.scores) for call, heard in last)
 
 
 def token_lesson(model: Local, example: Example, lesson: Lesson) -> TokenLesson:
@@ -201,13 +222,9 @@ class Course:
         return figures if score is None else figures | {"score": score}
 
 
-def _loss_of(outcome: Outcome) -> float | None:
-    """The negative logarithm of the right choice's share among the choices, in the answer's last ranking."""
-    last, asked = outcome.completions[-1:], outcome.prompts[-1:]
-    target = outcome.example.target
-    if not last or last[0].scores is None or target not in (asked[0].choices or ()):
+def _loss_of(scores: Mapping[str, float] | None, target: str) -> float | None:
+    """The negative logarithm of the right choice's share among the choices, which have these log-probabilities."""
+    if scores is None or target not in scores:
         return None
-    scores = last[0].scores
-    highest = max(scores)
-    everything = highest + math.log(math.fsum(math.exp(score - highest) for score in scores))
-    return everything - scores[(asked[0].choices or ()).index(target)]
+    highest = max(scores.values())
+    return highest + math.log(math.fsum(math.exp(score - highest) for score in scores.values())) - scores[target]
