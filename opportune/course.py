@@ -23,7 +23,7 @@ from opportune.records import ArmRecord, Gap, LossChange, ReadText
 from opportune.strategies.choosing import own_ranking
 from opportune.training.budget import affordable_steps
 from opportune.training.gap import measure_gap
-from opportune.training.loop import Settings, Step, figures_of, total_steps, train
+from opportune.training.loop import Evaluation, Settings, Step, chosen, figures_of, total_steps, train
 from opportune.training.loop import Trained as Run
 from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
@@ -167,17 +167,22 @@ class Course:
             trainable=sum(weight.numel() for weight in self.network.parameters() if weight.requires_grad),
             points=points_of(choice, done.steps, done.evaluations),
             gap=Gap(sides.train, sides.dev, sides.error, sides.opened),
-            read=self._read(before, done.best.figures["loss"]) if done.best and self.material.read else None,
+            read=self._read(done.steps[-1].step, before, done.best) if done.best and self.material.read else None,
             lessons_cut=sum(lesson.cut for lesson in self.lessons),
             layout=done.layout,
         )
 
-    def _read(self, before: float, after: float) -> ReadText:
-        material, passes = self.material, self.method.epochs
+    def _read(self, steps: int, before: float, best: Evaluation) -> ReadText:
+        """What so many steps read, and what that did to the loss on documents held out."""
+        material = self.material
         assert material.read is not None
-        tokens = sum(lesson.targets for lesson in self.dev)
-        held_out = LossChange(material.read.corpus, tokens, before, after)
-        return ReadText(passes * material.tokens, passes * material.replayed, held_out)
+        passes, rest = divmod(steps, math.ceil(len(self.lessons) / self.settings.batch))
+        begun = (chosen(len(self.lessons), self.settings, step) for step in range(steps - rest, steps))
+        tokens, replayed = material.read_in(place for places in begun for place in places)
+        held_out = LossChange(
+            material.read.corpus, sum(lesson.targets for lesson in self.dev), before, best.figures["loss"]
+        )
+        return ReadText(passes * material.tokens + tokens, passes * material.replayed + replayed, held_out)
 
     def _chosen(self) -> Choice | None:
         if self.method.rate is not None:
@@ -191,6 +196,7 @@ class Course:
             self._loss,
             self._figures,
             self._watch("training at several rates", 1 + overhead(len(self.method.grid))),
+            self.method.budget,
         )
 
     def _trained(self) -> Run:
