@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from opportune import forgetting
 from opportune.bill import Bill, read_bill
@@ -28,6 +31,7 @@ from opportune.training.packing import identity
 from opportune.types import (
     Method,
     ModelInfo,
+    Progress,
     digest,
 )
 
@@ -80,11 +84,12 @@ def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
     key = _key(school, model, materials)
     folder = store.folder / "artefacts" / key
     before = forgetting.loss(store, school.general, model, digest([model.info.digest, model.info.dtype]))
-    if (folder / "artefact.json").exists():
-        trained = _loaded(folder, key, arm.methods, model)
-    else:
-        _announce(arm.model, pool, model.info)
-        trained = _trained(school, model, materials, folder, key)
+    with _locked(store.folder / "locks" / key, school.tell):
+        if (folder / "artefact.json").exists():
+            trained = _loaded(folder, key, arm.methods, model)
+        else:
+            _announce(arm.model, pool, model.info)
+            trained = _trained(school, model, materials, folder, key)
     after = forgetting.loss(store, school.general, trained.model, key)
     trained = replace(trained, forgetting=forgetting.change(school.general, before, after))
     store.put_curve(
@@ -95,6 +100,22 @@ def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
         ]
     )
     return trained
+
+
+@contextmanager
+def _locked(file: Path, tell: Progress) -> Iterator[None]:
+    """Within this block no other process trains the artefact; one that does is waited for, and told of."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell("waiting for another process that trains the same", 0, 1)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _announce(ref: ModelRef, pool: ModelPool, info: ModelInfo) -> None:

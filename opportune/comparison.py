@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from opportune import metrics, scoring
-from opportune.cost import Amount
+from opportune.cost import Amount, Cost
 from opportune.metrics import short_name
 from opportune.reasoned import Candidate, explained
 from opportune.recommend import mark_frontier, price, price_unit, recommend
@@ -173,7 +173,7 @@ def _row(arm: _Arm, labels: Sequence[str] | None) -> Row:
     test = None if status == "failed" else arm.test
     bills = [record.predicted for record in arm.records if record.predicted is not None]
     predicted = mean_cost(bills) if bills else None
-    measured = mean_cost([record.measured for record in arm.records if record.status != "pending"])
+    measured = mean_cost([record.measured for record in arm.records if record.measured != Cost()])
     questions = first.facts.questions or (len(arm.test.examples) if arm.test else 0)
     per_1000 = 1000 / questions if questions else 0.0
     saved = [record.facts.saved for record in arm.records if record.facts.saved]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,27 @@ from opportune.corpus.general import General
 from opportune.corpus.material import Material, material_of
 from opportune.cost import Amount, Meter
 from opportune.errors import ModelError, TrainingError
-from opportune.evaluate import NoJournal
+from opportune.evaluate import Call
 from opportune.models.local import Local
 from opportune.reading import Reads
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, Gap, LossChange, ReadText
+from opportune.strategies.choosing import own_ranking
 from opportune.training.budget import affordable_steps
 from opportune.training.gap import measure_gap
-from opportune.training.loop import Settings, Step, figures_of, total_steps, train
+from opportune.training.loop import Evaluation, Settings, Step, chosen, figures_of, total_steps, train
 from opportune.training.loop import Trained as Run
 from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
 from opportune.training.rates import Choice, overhead, train_at_best_rate
 from opportune.types import (
+    Completion,
     Example,
     Graded,
     Hints,
     Lesson,
     Method,
     Metric,
-    Outcome,
     Progress,
     Task,
     TaskView,
@@ -87,12 +88,32 @@ class School:
         """The task's metric on dev, asked by the strategy itself (None where a model grades); and the loss, where the
         answers' scores tell it: the mean negative logarithm of the right choice's share among the choices, in nats."""
         view, dev = self.task.view(), self.dev()
-        outcomes = evaluate.evaluate(self.arm.strategy, view, self.prepared, dev, model, self.metric, NoJournal())
-        losses = [_loss_of(outcome) for outcome in outcomes]
+        heard = _Heard()
+        outcomes = evaluate.evaluate(self.arm.strategy, view, self.prepared, dev, model, self.metric, heard)
+        losses = [_loss_of(heard.ranking(example), example.target) for example in dev]
         known = [loss for loss in losses if loss is not None]
         answers = [outcome.answer.text if outcome.answer else None for outcome in outcomes]
         score = None if isinstance(self.metric, Graded) else self.metric.figure(answers, dev)
         return score, sum(known) / len(known) if len(known) == len(losses) else None
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What each conversation was answered; a journal that nothing is remembered from."""
+
+    calls: list[tuple[Call, Completion]] = field(default_factory=list)
+
+    def known(self, calls: Sequence[Call]) -> Mapping[int, Completion]:
+        return {}
+
+    def record(self, answered: Sequence[tuple[Call, Completion]]) -> None:
+        self.calls += answered
+
+    def ranking(self, example: Example) -> dict[str, float] | None:
+        """Each choice's log-probability for the example; None where the last that it was asked ranked none."""
+        mine = [(call, heard) for call, heard in self.calls if call.conversation == example.id]
+        last = sorted((one for one in mine if one[0].round == mine[-1][0].round), key=lambda one: one[0].position)
+        return own_ranking((call.round, call.prompt.choices, heard.scores) for call, heard in last)
 
 
 def token_lesson(model: Local, example: Example, lesson: Lesson) -> TokenLesson:
@@ -146,17 +167,22 @@ class Course:
             trainable=sum(weight.numel() for weight in self.network.parameters() if weight.requires_grad),
             points=points_of(choice, done.steps, done.evaluations),
             gap=Gap(sides.train, sides.dev, sides.error, sides.opened),
-            read=self._read(before, done.best.figures["loss"]) if done.best and self.material.read else None,
+            read=self._read(done.steps[-1].step, before, done.best) if done.best and self.material.read else None,
             lessons_cut=sum(lesson.cut for lesson in self.lessons),
             layout=done.layout,
         )
 
-    def _read(self, before: float, after: float) -> ReadText:
-        material, passes = self.material, self.method.epochs
+    def _read(self, steps: int, before: float, best: Evaluation) -> ReadText:
+        """What so many steps read, and what that did to the loss on documents held out."""
+        material = self.material
         assert material.read is not None
-        tokens = sum(lesson.targets for lesson in self.dev)
-        held_out = LossChange(material.read.corpus, tokens, before, after)
-        return ReadText(passes * material.tokens, passes * material.replayed, held_out)
+        passes, rest = divmod(steps, math.ceil(len(self.lessons) / self.settings.batch))
+        begun = (chosen(len(self.lessons), self.settings, step) for step in range(steps - rest, steps))
+        tokens, replayed = material.read_in(place for places in begun for place in places)
+        held_out = LossChange(
+            material.read.corpus, sum(lesson.targets for lesson in self.dev), before, best.figures["loss"]
+        )
+        return ReadText(passes * material.tokens + tokens, passes * material.replayed + replayed, held_out)
 
     def _chosen(self) -> Choice | None:
         if self.method.rate is not None:
@@ -170,6 +196,7 @@ class Course:
             self._loss,
             self._figures,
             self._watch("training at several rates", 1 + overhead(len(self.method.grid))),
+            self.method.budget,
         )
 
     def _trained(self) -> Run:
@@ -201,13 +228,9 @@ class Course:
         return figures if score is None else figures | {"score": score}
 
 
-def _loss_of(outcome: Outcome) -> float | None:
-    """The negative logarithm of the right choice's share among the choices, in the answer's last ranking."""
-    last, asked = outcome.completions[-1:], outcome.prompts[-1:]
-    target = outcome.example.target
-    if not last or last[0].scores is None or target not in (asked[0].choices or ()):
+def _loss_of(scores: Mapping[str, float] | None, target: str) -> float | None:
+    """The negative logarithm of the right choice's share among the choices, which have these log-probabilities."""
+    if scores is None or target not in scores:
         return None
-    scores = last[0].scores
-    highest = max(scores)
-    everything = highest + math.log(math.fsum(math.exp(score - highest) for score in scores))
-    return everything - scores[(asked[0].choices or ()).index(target)]
+    highest = max(scores.values())
+    return highest + math.log(math.fsum(math.exp(score - highest) for score in scores.values())) - scores[target]

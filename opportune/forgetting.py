@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from opportune.corpus.general import General, general_loss
 from opportune.errors import ModelError
@@ -27,7 +28,7 @@ def loss(store: Store, text: General, model: Local, key: str) -> Loss | None:
     except ModelError:
         return None
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(".part")
+    beside = file.with_suffix(f".part-{os.getpid()}")  # another process may measure the same
     beside.write_text(json.dumps({"loss": found, "tokens": tokens}))
     beside.replace(file)
     return found, tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -10,6 +10,7 @@ from opportune.cost import Amount, Cost
 from opportune.records import ArmRecord, CallRecord, ExampleRecord, ModelConfig, OutcomeRecord
 from opportune.rows import Comparison, Row
 from opportune.shift import Shift
+from opportune.strategies.choosing import own_ranking
 
 SCHEMA = 1
 
@@ -133,12 +134,9 @@ def outcomes_json(
 
 
 def _calls_json(calls: list[CallRecord]) -> dict[str, Any]:
-    ranked: list[Mapping[str, float]] = [
-        dict(zip(call.choices, call.scores, strict=True)) for call in calls if call.choices and call.scores
-    ]
     return {
         "prompts": [call.prompt for call in calls],
         "completions": [text for call in calls for text in call.texts],
-        "choices": ranked[-1] if ranked else None,
+        "choices": own_ranking((call.round, call.choices, call.scores) for call in calls),
         "error": next((call.error for call in calls if call.error), None),
     }

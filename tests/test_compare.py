@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from opportune import statistics
-from opportune.cost import Amount
+from opportune.comparison import build
+from opportune.cost import Amount, Cost
+from opportune.metrics.accuracy import Accuracy
 from opportune.metrics.macro_f1 import MacroF1
 from opportune.metrics.token_f1 import TokenF1
-from opportune.records import Facts, Latency, Trial
-from tests.made_up import Arm, comparison, marks, row
+from opportune.records import ArmRecord, ArmStatus, Facts, Latency, Trial
+from tests.made_up import RUN, Arm, comparison, marks, row
 
 
 def test_score_interval_difference_and_p_are_those_of_the_statistics() -> None:
@@ -156,3 +160,14 @@ def test_what_an_arm_cost_is_told_per_1000_questions() -> None:
     assert found.measured.tuning.seconds == 5
     assert (found.rate_at_edge, found.shots_dropped, found.latency) == (True, 3, Latency(0.1, 0.3))
     assert (found.saved, found.seeds[0].facts) == (Amount(seconds=2.0), facts)
+
+
+STOPPED: list[tuple[int, ArmStatus]] = [(1, "failed"), (2, "running")]
+
+
+def test_the_mean_bill_is_of_the_seeds_that_have_one() -> None:
+    bill = Cost(tuning=Amount(seconds=3.0), asking=Amount(seconds=4.0, calls=10))
+    done = ArmRecord("r", "a", 0, 0, "a", "tiny", {}, "done", measured=bill)
+    failed, running = (replace(done, seed=seed, status=status, measured=Cost()) for seed, status in STOPPED)
+    found = build(RUN, [done, failed, running], [], [], Accuracy())
+    assert found.rows[0].measured == bill

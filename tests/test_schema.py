@@ -89,7 +89,10 @@ def test_a_stored_run_is_read_and_shown(tmp_path: Path) -> None:
         store.put_outcomes([replace(one, choice_scores={"refund": 0.8, "card": 0.2}) for one in given])
         asked = CallRecord(run.id, "h", 0, "test", "test0", 0, 0, "k", "think", texts=("hm", "well"))
         ranked = replace(asked, round=1, prompt="choose", texts=(), choices=("refund", "card"), scores=(-0.5, -2.0))
-        store.put_calls([ranked, asked, replace(asked, stage="tuning:0"), replace(asked, stage="dev", example="dev0")])
+        content_free = replace(ranked, position=1, prompt="choose for N/A", scores=(-1.0, -1.0))
+        store.put_calls(
+            [ranked, content_free, asked, replace(asked, stage="tuning:0"), replace(asked, stage="dev", example="dev0")]
+        )
         found, shown = of_run(store, run.id[:-2]), show_json(store, run.id)
         assert (found.reference, found.recommended, found.sizes) == ("zero-shot", "zero-shot", {"test": 9, "dev": 1})
         assert "an unknown amount" in found.recommendation_text
@@ -108,7 +111,7 @@ def test_a_stored_run_is_read_and_shown(tmp_path: Path) -> None:
         "answer": "refund",
         "status": "ok",
         "score": 1.0,
-        "prompts": ["think", "choose"],
+        "prompts": ["think", "choose", "choose for N/A"],
         "completions": ["hm", "well"],
         "choices": {"refund": -0.5, "card": -2.0},
         "error": None,

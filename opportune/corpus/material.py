@@ -26,6 +26,12 @@ class Material:
     read: Reading | None = None  # None: the task's own lessons, so that dev can be asked as well
     tokens: int = 0  # read in one epoch
     replayed: int = 0  # of them general text
+    fresh: int = 0  # lessons of the corpus; those after them are general text
+
+    def read_in(self, places: Iterable[int]) -> tuple[int, int]:
+        """The tokens of the lessons in these places, and how many of them are general text."""
+        read = [(self.lessons[place].targets, place >= self.fresh) for place in places]
+        return sum(tokens for tokens, _ in read), sum(tokens for tokens, again in read if again)
 
 
 def digests(methods: Iterable[object]) -> list[str]:
@@ -54,7 +60,7 @@ def material_of(reading: Reading, tokenizer: Any, longest: int | None) -> Materi
     mix = Mix(sources)
     held = Blocks(tokenise(corpus.held_out(), tokenizer, HELD_OUT_BLOCKS * reading.block), reading.block)
     again = sum(source.tokens(count) for source, count in sources[1:])
-    return Material(mix, Mix([(held, len(held))])[:], reading, mix.tokens, again)
+    return Material(mix, Mix([(held, len(held))])[:], reading, mix.tokens, again, fresh)
 
 
 def _shares(there: int, reading: Reading) -> tuple[int, int]:

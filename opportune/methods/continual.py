@@ -62,7 +62,9 @@ class Continual:
         return Reading(self.corpus, self.general, replay, self.tokens, self.context, self.field)
 
     def attach(self, network: Any, seed: int, hints: Hints = NO_HINTS) -> Any:
-        """Every weight moves; an earlier method's adapter becomes part of them."""
+        """Every weight moves; an earlier method's adapter becomes part of them. RecipeError behind a soft prompt."""
+        if getattr(network, "virtual_tokens", 0):
+            raise RecipeError("continual: raw text does not begin with a soft prompt, so it comes before it in a chain")
         return Full().attach(network, seed, hints)
 
     def save(self, network: Any, folder: Path) -> None:

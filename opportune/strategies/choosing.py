@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
 from opportune.strategies.extracting import extract
@@ -47,6 +47,18 @@ def ask(make: MakePrompt, question: Question, settled: Prior, calibrate: Calibra
         return answer(prompt, completions[0], settled)
     completions = yield [prompt, *(make(Question(text, question.choices)) for text in CONTENT_FREE)]
     return answer(prompt, completions[0], prior(completions[1:]))
+
+
+def own_ranking(calls: Iterable[tuple[int, Sequence[str] | None, Sequence[float] | None]]) -> dict[str, float] | None:
+    """Each choice's log-probability as a conversation ranked them last, from its calls in order: (round, choices,
+    scores). A round's first ranking is the question's own, those behind it are content-free (see `ask`); None where
+    nothing was ranked, or the scores of that call are not known."""
+    first: dict[int, tuple[Sequence[str], Sequence[float] | None]] = {}
+    for number, choices, scores in calls:
+        if choices:
+            first.setdefault(number, (choices, scores))
+    choices, scores = first[max(first)] if first else ((), None)
+    return dict(zip(choices, scores, strict=True)) if scores else None
 
 
 def answer(prompt: Prompt, completion: Completion, settled: Prior = None) -> Answer:

@@ -3,7 +3,8 @@
 Each rate of the method's grid is trained for the first eighth of the run from the same start and scored by its loss on
 dev (successive halving, Jamieson & Talwalkar 2016). The best two are trained to the end, for short runs favour large
 rates and only the decay at the end tells how a rate really does; the one with the lowest loss on dev is the training.
-No step is repeated: both go on from where their probes stopped.
+No step is repeated: both go on from where their probes stopped. Where both diverge the next best follow, one by one and
+from the start, for states of probes that fell behind are not kept, until one comes to its end.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from opportune.training.loop import (
     Settings,
     Step,
     Trained,
+    chosen,
     figures_of,
     key_of,
     total_steps,
@@ -101,24 +103,30 @@ def train_at_best_rate(
     probe: Evaluate,
     evaluate: Evaluate,
     watch: Callable[[Step], None] = lambda step: None,
+    budget: int | None = None,
 ) -> Choice:
     """Train at every rate as far as it deserves, and leave the network as the best of them left it.
 
     `probe` scores the probes, `evaluate` the runs to the end, after each epoch. What `folder` knows of the same search,
-    interrupted, is not repeated. Raises TrainingError when every rate diverges.
+    interrupted, is not repeated. Raises TrainingError when every rate diverges, or every one that the `budget` (tokens
+    in all) pays for.
     """
     search = _Search(network, lessons, settings, folder, watch)
     for rate in rates:
         if rate not in search.trials:
             search.note(search.probed(rate, probe))
             search.keep(_first(search.trials.values(), FINALISTS))
-    for rate in [trial.rate for trial in _first(search.trials.values(), FINALISTS)]:
-        if not search.trials[rate].finished:
-            search.note(search.finished(search.trials[rate], evaluate))
+    for place, trial in enumerate(_first(search.trials.values(), len(rates))):
+        if place >= FINALISTS and not trial.finished and (search.come_to_an_end() or search.spent_with_another(budget)):
+            break
+        if not trial.finished:
+            search.note(search.finished(trial, evaluate))
     ordered = tuple(search.trials[rate] for rate in sorted(search.trials))
     best = min(ordered, key=lambda trial: trial.loss)
     if best.loss == math.inf:
-        raise TrainingError(f"every learning rate diverged: {', '.join(f'{rate:g}' for rate in rates)}")
+        tried = [trial for trial in ordered if trial.finished or trial.promise == math.inf]
+        which = "every learning rate" if len(tried) == len(ordered) else "every learning rate that the budget pays for"
+        raise TrainingError(f"{which} diverged: {', '.join(f'{trial.rate:g}' for trial in tried)}")
     search.restore(search.place(best.rate) / "final.safetensors")
     return Choice(best, ordered)
 
@@ -161,21 +169,43 @@ class _Search:
             done = self._train(replace(self.settings, rate=rate, stop_after=stop), None, steps)
             trial = Trial(rate, figures_of(self.network, probe), done.steps)
         except DivergedError:
-            trial = Trial(rate, {}, tuple(steps))
+            trial = Trial(rate, {}, self._taken(rate, steps))
         self.restore(self.folder / "start.safetensors")
         return trial
 
     def finished(self, trial: Trial, evaluate: Evaluate) -> Trial:
-        """The run at this rate, from where its probe stopped to the end; the weights it came to are kept."""
+        """The run at this rate, from where its probe stopped (from the start where that is not kept) to the end; the
+        weights it came to are kept."""
         steps: list[Step] = []
         try:
             done = self._train(replace(self.settings, rate=trial.rate), evaluate, steps)
             checkpoint.save(self.place(trial.rate) / "final.safetensors", Masters(self.network).weights, {})
-            trial = replace(trial, steps=done.steps, evaluations=done.evaluations, finished=True, layout=done.layout)
+            taken = done.steps
+            trial = replace(trial, evaluations=done.evaluations, layout=done.layout)
         except DivergedError:
-            trial = replace(trial, steps=(*trial.steps, *steps), finished=True)
+            taken = self._taken(trial.rate, steps)
         self.restore(self.folder / "start.safetensors")
-        return trial
+        continued = taken[: len(trial.steps)] == trial.steps
+        return replace(trial, steps=taken if continued else (*trial.steps, *taken), finished=True)
+
+    def _taken(self, rate: float, watched: Sequence[Step]) -> tuple[Step, ...]:
+        """All steps of a run that diverged, those before it was interrupted and resumed among them."""
+        notes = checkpoint.notes_of(self.place(rate))
+        kept = [Step(**step) for step in notes["steps"]] if notes else []
+        return (*kept, *(step for step in watched if step.step > len(kept)))
+
+    def come_to_an_end(self) -> bool:
+        """Whether a rate was trained to the end without diverging."""
+        return any(trial.loss < math.inf for trial in self.trials.values())
+
+    def spent_with_another(self, budget: int | None) -> bool:
+        """Whether one more run would take more tokens than there are for all."""
+        if budget is None:
+            return False
+        spent = sum(step.tokens for trial in self.trials.values() for step in trial.steps)
+        count = len(self.lessons)
+        places = (chosen(count, self.settings, step) for step in range(total_steps(count, self.settings)))
+        return spent + sum(len(self.lessons[place].ids) for some in places for place in some) > budget
 
     def note(self, trial: Trial) -> None:
         """Remember a trial, across a crash too."""

@@ -13,6 +13,7 @@ from opportune.errors import ModelError, RecipeError
 from opportune.methods.adapter import Adapter
 from opportune.methods.bias import Bias
 from opportune.methods.common import merged
+from opportune.methods.continual import Continual
 from opportune.methods.full import Full
 from opportune.methods.ia3 import IA3
 from opportune.methods.lora import Lora
@@ -108,6 +109,8 @@ def test_what_a_soft_prompt_learned_does_not_move_in_the_next_method() -> None:
         ((Adapter(size=4), LORA), "llama", "adapter: its layers cannot become part of the weights, so it comes last"),
         ((Bias(), LORA), "qwen3", "bias: Qwen3ForCausalLM has no setting for the biases that were added"),
         ((PromptTuning(tokens=2), PTuning(tokens=2)), "llama", "virtual tokens already"),
+        ((PrefixTuning(tokens=2), Continual("c")), "llama", "continual: raw text does not begin with a soft prompt"),
+        ((PTuning(tokens=2), LORA, Continual("c")), "llama", "continual: raw text does not begin with a soft prompt"),
         ((Peft("BEFT"), LORA), "llama", "peft:kind=BEFT cannot become part of the weights"),
     ],
 )

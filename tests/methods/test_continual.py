@@ -60,6 +60,15 @@ def test_it_learns_the_corpus_more_than_the_control_does(compared):
     assert read.forgetting.before == chained.forgetting.before != chained.forgetting.after
 
 
+def test_under_a_budget_what_was_read_is_told_not_what_an_epoch_holds(place):
+    (row,) = run(place, "budget", recipe(place, "", ",replay=0.5,budget=700")).rows
+    assert row.status == "done", row.reason
+    (read,) = row.read
+    assert read.tokens == 5 * 4 * 32  # five steps of four blocks: a sixth would take more than 700, openings counted
+    assert 0 < read.replayed < read.tokens
+    assert read.replayed % 32 == 0
+
+
 def test_it_is_shown(compared, place):
     notes = dict(footnotes(compared))
     assert "read 1,600 tokens, 64 of them general text: loss on documents held out" in notes[compared.rows[1].recipe]

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from opportune.errors import StoreError, TrainingError
 from opportune.methods.full import Full
 from opportune.methods.lora import Lora
-from opportune.training import checkpoint
+from opportune.training import checkpoint, rates
 from opportune.training.loop import Settings, Step, Trained, total_steps, train
 from opportune.training.loss import lesson_loss
 from opportune.training.masters import Masters
@@ -297,3 +297,65 @@ def test_an_interrupted_search_repeats_no_step(tmp_path: Path) -> None:
 def test_all_rates_diverging_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="every learning rate diverged"):
         search(tmp_path, Full().attach(llama(), 0), (50.0, 100.0))
+
+
+RATES = (1e-5, 1e-4, 1e-3, 1e-2)
+
+
+def broken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, crash: tuple[float, int] | None = None, budget: int | None = None
+) -> tuple[Any, list[tuple[float, int]], dict[str, torch.Tensor]]:
+    """A search in which the best two rates of four diverge after step 10; the steps taken, the weights in the end."""
+    network, held_out, seen = Lora(rank=4).attach(llama(), 0), lessons(12, seed=1), list[tuple[float, int]]()
+    at = [0.0]
+
+    def noting(network: Any, made: Any, settings: Settings, *rest: Any) -> Any:
+        at[0] = settings.rate
+        return train(network, made, settings, *rest)
+
+    def watch(done: Step) -> None:
+        seen.append((at[0], done.step))
+        if seen[-1] == crash:
+            raise StopError
+        if at[0] >= 1e-3 and done.step == 10:
+            next(weight for weight in network.parameters() if weight.requires_grad).data.fill_(float("nan"))
+
+    def loss() -> dict[str, float]:
+        return {"loss": lesson_loss(network, held_out)}
+
+    monkeypatch.setattr(rates, "train", noting)
+    settings = Settings(rate=0.0, epochs=8, batch=4, checkpoint_seconds=0.0)
+    choice = train_at_best_rate(network, lessons(24), settings, RATES, folder, loss, loss, watch, budget)
+    return choice, seen, moving(network)
+
+
+def test_where_both_finalists_diverge_the_next_best_is_trained_and_all_is_billed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    choice, seen, weights = broken(tmp_path / "search", monkeypatch)
+    assert choice.rate == 1e-4
+    assert [trial.finished for trial in choice.trials] == [False, True, True, True]
+    # Its probe fell behind and was not kept: taken again, and on the bill.
+    assert [len(trial.steps) for trial in choice.trials] == [6, 6 + 48, 10, 10]
+    assert sum(len(trial.steps) for trial in choice.trials) == len(seen)
+    alone, held_out = Lora(rank=4).attach(llama(), 0), lessons(12, seed=1)
+    settings = Settings(rate=1e-4, epochs=8, batch=4)
+    train(alone, lessons(24), settings, tmp_path / "alone", lambda: {"loss": lesson_loss(alone, held_out)})
+    assert_same(weights, moving(alone))
+
+
+@pytest.mark.parametrize("moment", [(1e-2, 9), (1e-3, 9), (1e-4, 20)])
+def test_a_search_interrupted_where_finalists_diverge_is_billed_for_every_step(
+    moment: tuple[float, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(StopError):
+        broken(tmp_path, monkeypatch, crash=moment)
+    choice, *_ = broken(tmp_path, monkeypatch)
+    assert [len(trial.steps) for trial in choice.trials] == [6, 6 + 48, 10, 10]
+
+
+def test_a_budget_pays_for_no_further_finalist_than_it_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spent = sum(step.tokens for trial in broken(tmp_path / "a", monkeypatch)[0].trials for step in trial.steps)
+    assert broken(tmp_path / "b", monkeypatch, budget=spent)[0].rate == 1e-4
+    with pytest.raises(TrainingError, match="every learning rate that the budget pays for diverged: 0.001, 0.01"):
+        broken(tmp_path / "c", monkeypatch, budget=spent - 1)

@@ -1,0 +1,65 @@
+"""Trained weights are kept and shared, also between processes that want the same at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from opportune import forgetting
+from opportune.api import _Unwatched, compare
+from opportune.store import Store
+from tests.models.tiny import save_folder
+from tests.toy import toy_task
+
+RECIPE = "lora:rank=2,rate=1e-2,epochs=3,batch=4"
+
+
+class Telling(_Unwatched):
+    """Passes the stages on that are told."""
+
+    def __init__(self, said: Any) -> None:
+        self.said = said
+
+    def stage(self, arm: Any, stage: Any) -> None:
+        self.said.put(stage.name)
+
+
+def work(model: str, runs: Path, said: Any) -> None:
+    found = compare(toy_task(), recipes=[RECIPE], models=[model], dtype="float32", runs=runs, watcher=Telling(said))
+    said.put([(row.reason, row.dev_score) for row in found.rows])
+
+
+def test_who_wants_what_another_process_trains_waits_and_takes_it(tmp_path: Path) -> None:
+    model, other, runs = str(save_folder(tmp_path / "model")), tmp_path / "other", tmp_path / "runs"
+    (row,) = compare(toy_task(), recipes=[RECIPE], models=[model], dtype="float32", runs=other).rows
+    ((key, artefact),) = [(path.name, path) for path in (other / "artefacts").iterdir()]
+    spawn = multiprocessing.get_context("spawn")
+    said = spawn.Queue()
+    (runs / "locks").mkdir(parents=True)
+    with FileLock(runs / "locks" / key):  # as whoever trains it has it
+        process = spawn.Process(target=work, args=(model, runs, said))
+        process.start()
+        assert said.get(timeout=120) == "waiting for another process that trains the same"
+        shutil.copytree(artefact, runs / "artefacts" / key)
+    told = list(iter(lambda: said.get(timeout=60), [(None, row.dev_score)]))
+    assert told
+    assert "training" not in told
+    process.join(60)
+
+
+def test_two_processes_may_note_the_same_loss_at_once(tmp_path: Path, monkeypatch: Any) -> None:
+    nothing: Any = type("Text", (), {"digest": "d"})()
+    with Store.open(tmp_path) as store:
+
+        def measured(*_: Any) -> tuple[float, int]:
+            monkeypatch.setattr(forgetting, "general_loss", lambda *_: (1.0, 2))
+            monkeypatch.setattr(forgetting.os, "getpid", lambda: 1)
+            assert forgetting.loss(store, nothing, nothing, "k") == (1.0, 2)  # the other one comes first
+            return 1.0, 2
+
+        monkeypatch.setattr(forgetting, "general_loss", measured)
+        assert forgetting.loss(store, nothing, nothing, "k") == (1.0, 2)
