@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT
+from opportune.report.numbers import duration
 
-FOLDER = ROOT / "docs" / "strategies"
+FOLDER, README = ROOT / "docs" / "strategies", ROOT / "README.md"
 BEGIN, END = "<!-- measured: made by `python -m benchmarks.table` -->", "<!-- end of measured -->"
 NOT_YET = "Nothing yet: `make bench` measures it."
 Record = dict[str, Any]
@@ -20,7 +21,24 @@ Record = dict[str, Any]
 def pages(records: Iterable[Record]) -> dict[Path, str]:
     """Every page that takes part, as it should read."""
     records = list(records)
-    return filled(FOLDER, lambda strategy: measured(strategy, records))
+    group = [record for record in records if record["name"] == "all-prompts" and not record["quick"]]
+    readme = {README: _between(README.read_text(), _every_way(group[0]))} if group else {}
+    return filled(FOLDER, lambda strategy: measured(strategy, records)) | readme
+
+
+def _every_way(record: Record) -> str:
+    """Every strategy with its defaults, for the README."""
+    rows = [
+        [
+            f"`{row['recipe']}`",
+            score_of(row),
+            *(_number(_used(row, name)) for name in _USED),
+            duration(row["seconds"]) if row["calls_per_question"] else "–",
+        ]
+        for row in record["rows"]
+    ]
+    titles = ["recipe", "accuracy [95 %]", "calls", "tokens in", "tokens out", "dev and test together"]
+    return text_table(titles, rows)
 
 
 def filled(folder: Path, measured: Callable[[str], str]) -> dict[Path, str]:
