@@ -20,6 +20,7 @@ from opportune.bill import Bill, read_bill
 from opportune.corpus.material import Material
 from opportune.cost import Amount
 from opportune.course import Course, School
+from opportune.errors import RecipeError
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.records import CurvePoint, Facts, LossChange
@@ -119,7 +120,9 @@ def _locked(file: Path, tell: Progress) -> Iterator[None]:
 
 
 def _announce(ref: ModelRef, pool: ModelPool, info: ModelInfo) -> None:
-    """Tell the processes that train along which model it is."""
+    """Tell the processes that train along which model it is. Raises RecipeError for one that they cannot share."""
+    if info.quantise and processes() > 1:
+        raise RecipeError(f"quantise={info.quantise}: packed weights are trained on by one process, without torchrun")
     trust = bool(ref.options.get("trust", pool.trust))
     order("model", path=info.path, dtype=info.dtype, device=info.device, trust=trust)
 

@@ -70,7 +70,8 @@ class Meter:
     """Measures a block: seconds, peak memory, joules.
 
     Peak memory is the process's resident high-water mark, reset on entry where the system allows it (Linux:
-    /proc/self/clear_refs), else sampled every 20 ms; on a GPU it is the peak allocated by torch. Joules come from the
+    /proc/self/clear_refs), else sampled every 20 ms; on a GPU it is the peak allocated by torch. A meter within another
+    resets the marks, so the outer one notes them before and takes over what the inner one found. Joules come from the
     processor's energy counter (RAPL) where it can be read.
 
         with Meter() as meter: work()
@@ -79,8 +80,13 @@ class Meter:
 
     def __init__(self) -> None:
         self.amount = Amount()
+        self._sampler: _Sampler | None = None
+        self._high, self._gpu_high = 0, 0  # before marks were reset by meters within this one
 
     def __enter__(self) -> Self:
+        for outer in _running:
+            outer._note(None if outer._sampler else _high_water(), _gpu_peak())
+        _running.append(self)
         _return_free_memory()
         self._sampler = None if _reset_high_water() else _Sampler()
         _reset_gpu_peak()
@@ -90,8 +96,19 @@ class Meter:
 
     def __exit__(self, *exc: object) -> None:
         seconds = time.perf_counter() - self._began
-        peak = self._sampler.stop() if self._sampler else _high_water()
-        self.amount = Amount(seconds=seconds, peak_bytes=_gpu_peak() or peak, joules=_energy_since(self._joules))
+        self._note(self._sampler.stop() if self._sampler else _high_water(), _gpu_peak())
+        _running.remove(self)
+        peak = self._gpu_high or self._high or None
+        self.amount = Amount(seconds=seconds, peak_bytes=peak, joules=_energy_since(self._joules))
+
+    def _note(self, peak: int | None, gpu: int | None) -> None:
+        """These were the marks at some time while it ran. Where marks cannot be reset, its own sampler knows better."""
+        if peak is not None:
+            self._high = max(self._high, peak)
+        self._gpu_high = max(self._gpu_high, gpu or 0)
+
+
+_running: list[Meter] = []
 
 
 def _return_free_memory() -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from filelock import FileLock
 
-from opportune import forgetting
+from opportune import artefacts, forgetting
 from opportune.api import _Unwatched, compare
+from opportune.errors import RecipeError
+from opportune.spec import ModelRef
 from opportune.store import Store
+from opportune.types import ModelInfo
 from tests.models.tiny import save_folder
 from tests.toy import toy_task
 
@@ -63,3 +68,13 @@ def test_two_processes_may_note_the_same_loss_at_once(tmp_path: Path, monkeypatc
 
         monkeypatch.setattr(forgetting, "general_loss", measured)
         assert forgetting.loss(store, nothing, nothing, "k") == (1.0, 2)
+
+
+def test_several_processes_do_not_train_on_packed_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool: Any = type("Pool", (), {"trust": False})()
+    packed = ModelInfo("tiny", "", 1, "d", "float32", "cuda:0", quantise="nf4")
+    artefacts._announce(ModelRef("tiny"), pool, packed)
+    monkeypatch.setattr(artefacts, "processes", lambda: 2)
+    with pytest.raises(RecipeError, match="quantise=nf4: packed weights are trained on by one process"):
+        artefacts._announce(ModelRef("tiny"), pool, packed)
+    artefacts._announce(ModelRef("tiny"), pool, replace(packed, quantise=None))

@@ -30,6 +30,7 @@ from opportune.pretraining.network import new_network
 from opportune.pretraining.order import Order, Plan, Report, Watcher, planned, read_report
 from opportune.pretraining.sizing import vocabulary_for
 from opportune.pretraining.tokenizer import open_tokenizer, train_tokenizer
+from opportune.training.crew import processes
 from opportune.training.loop import Settings, Step, figures_of, train
 from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
@@ -45,8 +46,11 @@ _WEIGHT_DECAY = 0.1
 def pretrain(order: Order, watcher: Watcher) -> Report:
     """Train a tokenizer and a model and write them to `order.out`; what is there of the same order is gone on with.
 
-    Raises UsageError for a folder that holds anything else, TaskError for a corpus that cannot be read.
+    Raises UsageError for a folder that holds anything else and among several processes, TaskError for a corpus that
+    cannot be read.
     """
+    if processes() > 1:
+        raise UsageError(f"pretrain runs in one process, not in {processes()}: start it without torchrun")
     corpus = divided(order.corpus, order.field, whole=order.validation is not None)
     validation = corpus if order.validation is None else divided(order.validation, order.field, whole=True)
     key = digest([order.identity(), corpus.digest, validation.digest, order.validation is None])

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,8 @@ def need_of(network: Any, lessons: Sequence[TokenLesson], batch: int, shards: in
     """The need of training the weights that require gradients on these lessons, `batch` to a step; of a sharded
     training, that of one process. Shapes alone are read, so a network on the meta device will do."""
     config = network.config.get_text_config()
-    lengths = sorted((len(lesson.ids) for lesson in lessons), reverse=True)
-    shared = shared_length([list(lesson.ids) for lesson in lessons]) if len(lessons) > 1 else 0
-    together = lengths[:batch]
+    lengths = nlargest(batch, (len(lesson.ids) for lesson in lessons))
+    shared = _shared(lessons)
     layer, size = _kept_in_a_layer(network, lengths[0], shared), network.dtype.itemsize
     layers = config.num_hidden_layers
     moving = [weight for weight in network.parameters() if weight.requires_grad]
@@ -86,8 +86,20 @@ def need_of(network: Any, lessons: Sequence[TokenLesson], batch: int, shards: in
         layer=layer,
         logits=min(CHUNK, sum(lesson.targets for lesson in lessons)) * config.vocab_size * (8 + size),
         longest=lengths[0],
-        most=sum(together) - shared * (len(together) - 1),
+        most=sum(lengths) - shared * (len(lengths) - 1),
     )
+
+
+def _shared(lessons: Sequence[TokenLesson]) -> int:
+    """The tokens that all lessons begin with; they are looked at one by one, for they may be a corpus."""
+    if len(lessons) < 2:
+        return 0
+    first = list(lessons[0].ids)
+    for lesson in lessons:
+        if not first:
+            break
+        first = first[: shared_length([first, list(lesson.ids)])]
+    return len(first)
 
 
 def _state_bytes(weight: Any) -> int:
@@ -126,12 +138,17 @@ def free_bytes(device: torch.device) -> int:
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     import psutil
 
-    free = int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    try:
-        limit = int((_CGROUP / "memory.max").read_text()) - int((_CGROUP / "memory.current").read_text())
-    except (OSError, ValueError):  # no such limit
-        return free
-    return min(free, limit)
+    free = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError):  # no such limit
+        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        free = min(free, limit - used + _reclaimable())
+    return free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _reclaimable() -> int:
+    """Bytes of files in the container's memory that the system drops as soon as it needs the room."""
+    found = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+    return int(found.get("inactive_file", 0))
 
 
 def resident_bytes(device: torch.device) -> int:
@@ -194,8 +211,8 @@ class Budget:
         if self._watched:
             yield
             return
-        before = resident_bytes(self.device)
         with Meter() as meter:
+            before = resident_bytes(self.device)  # freed memory has been handed back by now
             yield
         self._watched = True
         self.correct((meter.amount.peak_bytes or 0) - before)

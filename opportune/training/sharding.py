@@ -105,9 +105,11 @@ class Shards:
             checkpoint.point_to(place, notes)
 
     def load(self, folder: Path, optimizer: Any, key: str) -> dict[str, Any] | None:
-        """From what any number of processes has left, one alone included."""
-        notes: dict[str, Any] | None = said(checkpoint.notes_of(folder))
-        if notes is None or notes["key"] != key:
+        """From what any number of processes has left, one alone included. The leading one decides whether it is this
+        training's: the others were told the lessons one by one, and may know them by another key."""
+        left = checkpoint.notes_of(folder) if self.leads else None
+        notes: dict[str, Any] | None = said(left if left is not None and left["key"] == key else None)
+        if notes is None:
             return None
         checkpoint.begin_optimizer(optimizer)
         tensors = self._tensors(optimizer)

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from opportune.errors import ModelError, RecipeError
 from opportune.inference.attention import use_own_attention
+from opportune.methods.p_tuning import PTuning
 from opportune.methods.prefix_tuning import PrefixTuning
 from opportune.methods.prompt_tuning import PromptTuning
 from opportune.methods.virtual import embedding_of
@@ -21,7 +22,7 @@ from opportune.training.packing import TokenLesson, packs
 from opportune.types import Hints, Message, ModelInfo, Prompt
 from tests.inference.tiny import plain_network_of, tokenizer_of
 from tests.methods.table import SOFT
-from tests.training.tiny import VOCABULARY, lessons, llama
+from tests.training.tiny import VOCABULARY, gradients, lessons, llama, moving
 
 HINTS = Hints(text=(4, 5, 6, 7), labels=(11, 12))
 INFO = ModelInfo("tiny", "", 1, "d", "float32", "cpu")
@@ -85,16 +86,58 @@ def test_the_gradient_of_what_is_learned_is_pefts(method: Any, tmp_path: Any) ->
     torch.testing.assert_close(gradient, theirs.grad, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        PromptTuning(tokens=5),
+        PTuning(tokens=4, width=8),
+        PrefixTuning(tokens=4),
+        PrefixTuning(tokens=3, init="random", reparametrise=True),
+    ],
+    ids=str,
+)
+def test_loss_and_every_trained_gradient_of_single_lessons_are_pefts_own(method: Any, tmp_path: Any) -> None:
+    made = lessons(6)
+    network = spread(method.attach(llama(), 3, HINTS))
+    ours = sum(summed_loss(network, pack) for pack in packs(shifted(made, method.tokens), 0))
+    ours.backward()
+    found = gradients(network)
+    assert found.keys() == moving(network).keys()
+    method.save(network, tmp_path)
+    alone = PeftModel.from_pretrained(llama(own=False), tmp_path).eval()
+    prompt = alone.prompt_encoder["default"].embedding.weight.requires_grad_(True)
+    theirs = sum(peft_loss(alone, lesson) for lesson in made)
+    theirs.backward()
+    assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-5)
+    # peft keeps what the encoder makes: from there on back through the encoder by autograd alone.
+    table = getattr(network, "virtual_key_values", embedding_of(network)).table()
+    gradient = prompt.grad
+    if table.ndim == 5:
+        layers, pair, tokens, heads, size = table.shape
+        gradient = gradient.view(tokens, layers, pair, heads, size).permute(1, 2, 0, 3, 4)
+    network.zero_grad()
+    table.backward(gradient)
+    torch.testing.assert_close(found, gradients(network), atol=1e-5, rtol=1e-5)
+
+
+def peft_loss(alone: Any, lesson: TokenLesson) -> Any:
+    """The summed loss of one lesson as peft's own forward pass gives it, from labels."""
+    ids = torch.tensor([lesson.ids])
+    labels = ids.clone()
+    labels[0, : lesson.start] = -100
+    return alone(input_ids=ids, labels=labels).loss * lesson.targets
+
+
 @pytest.mark.parametrize("method", SOFT, ids=str)
 def test_gradients_are_those_of_one_lesson_at_a_time(method: Any) -> None:
     made = shifted(lessons(6), method.tokens)
 
-    def gradients(budget: int) -> dict[str, torch.Tensor]:
+    def computed(budget: int) -> dict[str, torch.Tensor]:
         network = spread(method.attach(llama(), 3, HINTS))
         sum(summed_loss(network, pack) for pack in packs(made, budget)).backward()
-        return {name: weight.grad for name, weight in network.named_parameters() if weight.grad is not None}
+        return gradients(network)
 
-    packed, alone = gradients(1000), gradients(0)
+    packed, alone = computed(1000), computed(0)
     assert packed
     torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-4)
 

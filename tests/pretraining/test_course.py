@@ -210,3 +210,11 @@ def test_bad_input_is_one_line_and_exit_code_two(tmp_path):
     assert done.stderr.count("\n") == 1
     assert "no such file or folder" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_several_processes_are_refused(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("opportune.pretraining.course.processes", lambda: 2)
+    order = Order(corpus=str(corpus), parameters=100_000, out=tmp_path / "out")
+    with pytest.raises(UsageError, match="pretrain runs in one process, not in 2: start it without torchrun"):
+        pretrain(order, Quiet())
+    assert not (tmp_path / "out").exists()

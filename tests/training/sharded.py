@@ -25,6 +25,7 @@ from tests.training.tiny import VOCABULARY, lessons, llama, moving
 METHODS: dict[str, Any] = {
     "full": Full(),
     "bfloat16": Full(),
+    "blocks": Full(),
     "lora": Lora(rank=4),
     "prompt-tuning": PromptTuning(tokens=4, init="vocabulary"),
     "prefix-tuning": PrefixTuning(tokens=3, init="random", reparametrise=True),
@@ -37,6 +38,12 @@ def taught(network: Any, count: int, seed: int) -> list[TokenLesson]:
     return [TokenLesson((*virtual, *each.ids), each.start + len(virtual)) for each in lessons(count, seed)]
 
 
+class Listed(list[TokenLesson]):
+    """Lessons that know by themselves what tells them from others, as blocks of a corpus do."""
+
+    key = "these"
+
+
 def work(folder: Path, name: str, stop: int) -> None:
     """Train until `stop` steps are done (0: to the end), from what `folder / name` holds; write what came out of it."""
     dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
@@ -44,6 +51,8 @@ def work(folder: Path, name: str, stop: int) -> None:
     begun: list[int] = []
     # An odd number, so that the last step of an epoch has fewer lessons than there may be processes.
     made, dev = taught(network, 19, 0), taught(network, 6, 1)
+    if name == "blocks" and rank() == 0:  # the others are told the lessons one by one
+        made = Listed(made)
     settings = replace(SETTINGS, stop_after=stop or None)
     done = train(
         network,

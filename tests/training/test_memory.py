@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from opportune.api import _Unwatched, compare
+from opportune.cost import Amount, Meter
 from opportune.errors import TrainingError
 from opportune.methods.full import Full
 from opportune.methods.lora import Lora
@@ -260,3 +263,82 @@ def test_what_cannot_fit_for_certain_is_told_before_the_run_begins(
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_folder(tmp_path_factory.mktemp("model")))
+
+
+def test_a_container_s_files_are_no_memory_that_is_taken_and_processes_share_what_is_free(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, text in {
+        "memory.max": "4000000",
+        "memory.current": "3900000",
+        "memory.stat": "anon 900000\ninactive_file 2900000\nactive_file 100000\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    cpu = torch.device("cpu")
+    assert memory.free_bytes(cpu) == 3_000_000
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert memory.free_bytes(cpu) == 1_500_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_bytes(cpu) > 3_000_000
+
+
+class Passing(Sequence[TokenLesson]):
+    """Very many lessons, made when they are asked for."""
+
+    def __len__(self) -> int:
+        return 5000
+
+    def __getitem__(self, index: Any) -> Any:
+        if index >= len(self):
+            raise IndexError(index)
+        return TokenLesson((1, 2, 3, *range(index % 50, index % 50 + 50)), 3)
+
+
+def test_a_corpus_is_never_in_memory_as_a_whole() -> None:
+    network = Full().attach(llama(), 0)
+    tracemalloc.start()
+    need = need_of(network, Passing(), 8)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200_000
+    assert (need.longest, need.most) == (53, 8 * 53 - 7 * 3)
+
+
+def test_a_meter_within_another_does_not_hide_its_peak() -> None:
+    size = 200 * 2**20
+    with Meter() as outer:
+        before = memory.resident_bytes(torch.device("cpu"))
+        held = torch.ones(size // 4)
+        del held
+        with Meter() as inner:
+            pass
+        with Meter() as second:
+            held = torch.ones(size // 8)
+            del held
+    assert (outer.amount.peak_bytes or 0) > before + 0.9 * size
+    assert (inner.amount.peak_bytes or 0) < before + 0.5 * size
+    assert (second.amount.peak_bytes or 0) < before + 0.9 * size
+
+
+def test_what_a_step_took_is_counted_from_after_freed_memory_was_handed_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, made = Full().attach(llama(), 0), long_lessons()
+    budget = Budget(network, made, SETTINGS.batch)
+    held, used = [1000], list[int]()
+
+    class Trimming:
+        amount = Amount(peak_bytes=5000)
+
+        def __enter__(self) -> Any:
+            held[0] = 100
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+    monkeypatch.setattr(memory, "Meter", Trimming)
+    monkeypatch.setattr(memory, "resident_bytes", lambda device: held[0])
+    monkeypatch.setattr(Budget, "correct", lambda self, taken: used.append(taken))
+    with budget.watched():
+        pass
+    assert used == [4900]

@@ -78,3 +78,11 @@ def test_what_two_began_one_ends_and_the_other_way_round(alone: Path, tmp_path: 
         torch.testing.assert_close(weights(folder, name), weights(alone, name), atol=2e-4, rtol=1e-3)
     assert figures(begun_by_two, "lora")["processes"] == 1
     assert figures(begun_by_one, "full")["processes"] == 2
+
+
+def test_lessons_that_only_the_leading_process_knows_by_a_key_are_gone_on_with(alone: Path, tmp_path: Path) -> None:
+    together(2, tmp_path / "first", (tmp_path, "blocks", HALF))
+    together(2, tmp_path / "second", (tmp_path, "blocks", 0))
+    found, other = figures(tmp_path, "blocks"), figures(tmp_path, "blocks", 1)
+    assert (found["begun"], other["begun"]) == (HALF + 1, HALF + 1)
+    assert found["losses"] == pytest.approx(figures(alone, "blocks")["losses"], rel=1e-4)
