@@ -6,6 +6,7 @@ once. Work becomes time through one measurement of this machine's matrix product
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,11 +28,13 @@ from opportune.recipe import Arm
 from opportune.training.loop import Settings, total_steps
 from opportune.training.memory import TILE
 from opportune.training.packing import TokenLesson
-from opportune.training.rates import overhead
+from opportune.training.rates import FINALISTS, overhead
 from opportune.types import Completion, Example, Method, ModelInfo, Prompt, Question, Task
 
 SAMPLE = 8  # questions and lessons that are counted
-_EFFICIENCY = 0.7  # share of the bare matrix products' speed that a whole pass reaches
+# Shares of the bare matrix products' speed that whole passes reach, read from measured arms: many rows at once, one row
+# an answer, and forward and backward. The ledger corrects them on each machine.
+_READING, _WRITING, _TRAINING = 0.9, 0.45, 0.75
 
 
 @dataclass(slots=True)
@@ -104,16 +107,17 @@ def _whole(amount: Amount, factor: float) -> Amount:
 def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
     view, blank = task.view(), _Blank(model)
     prepared = evaluate.prepare(arm.strategy, view, seed, blank, NoJournal())
-    shape, per_second = shape_of(model.network), _speed(model.network)
-    preparing = _asking(blank, 1, 1, shape)
+    shape, speed = shape_of(model.network), _speed(model.network)
+    preparing = _asking(blank, 1, 1, shape, speed)
 
     def asked(examples: Sequence[Example]) -> Amount:
         sample, counted = examples[:SAMPLE], _Blank(model)
         flows = {e.id: arm.strategy.ask(Question(e.input, e.choices), view, prepared) for e in sample}
         evaluate.converse(flows, counted, NoJournal())
-        return _asking(counted, len(sample), len(examples), shape)
+        return _asking(counted, len(sample), len(examples), shape, speed)
 
-    tuning, training = (preparing + asked(task.dev)).scaled(len(arm.candidates)), Amount()
+    dev = asked(task.dev)
+    tuning, training = (preparing + dev).scaled(len(arm.candidates)), Amount()
     for method, attached in zip(arm.methods, without_storage(model.network, arm.methods), strict=True):
         if isinstance(method, Reads):
             material = material_of(method.reading, model.tokenizer, model.context)
@@ -124,16 +128,17 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
             taught = [lesson for e in able[:SAMPLE] for lesson in arm.strategy.teach(e, view, prepared)]
             lessons = [tuple(model.tokenise_lesson(lesson)[0]) for lesson in taught]
             number, targets = len(able) * len(taught) // min(SAMPLE, len(able)), 3
-        course = _course(method, attached, lessons, number, targets)
+        course = _course(method, attached, lessons, number, targets, speed)
         course += Amount(peak_bytes=_training_peak(model, method, attached, lessons, targets))
-        trying = overhead(1 if method.rate else len(method.grid))
+        rates, epochs = 1 if method.rate else len(method.grid), float(method.epochs)
         if method.budget is not None and course.tokens_in:
-            share = min(1.0, method.budget / (1 + trying) / course.tokens_in)
-            course = replace(course.scaled(share), tokens_in=round(course.tokens_in * share))
-        training += course
-        tuning += course.scaled(trying)
-    amounts = (Amount(), tuning, training, asked(task.test))
-    return Cost(*(_timed(amount, per_second) for amount in amounts))
+            share = min(1.0, method.budget / (1 + overhead(rates)) / course.tokens_in)
+            course, epochs = replace(course.scaled(share), tokens_in=round(course.tokens_in * share)), epochs * share
+        # After every epoch of a run to the end dev is asked; that is time, its tokens are on no bill.
+        judged = Amount() if isinstance(method, Reads) else Amount(seconds=math.ceil(epochs) * (dev.seconds or 0.0))
+        training += course + judged
+        tuning += course.scaled(overhead(rates)) + judged.scaled(min(rates, FINALISTS) - 1)
+    return Cost(Amount(), tuning, training, asked(task.test))
 
 
 def _able(strategy: Any, examples: Sequence[Example]) -> Sequence[Example]:
@@ -142,27 +147,31 @@ def _able(strategy: Any, examples: Sequence[Example]) -> Sequence[Example]:
     return [example for example in examples if lacks is None or lacks(example) is None]
 
 
-def _asking(counted: _Blank, sample: int, questions: int, shape: Shape) -> Amount:
+def _asking(counted: _Blank, sample: int, questions: int, shape: Shape, speed: float) -> Amount:
     """The sample's tokens scaled to all questions, the shared beginning once."""
     items = counted.items
     if not items:
         return Amount()
     depth = shared_length([item.trunk for item in items]) if len(items) > 1 else 0
-    factor = questions / sample
-    own = sum(item.tokens(depth) for item in items) + counted.written
-    rows = sum(1 + sum(len(branch) - 1 for branch in item.branches) for item in items) + counted.written
-    once = forward_flops(shape, depth, depth * depth // 2, 0)
-    each = forward_flops(shape, own, own * (depth + TILE), rows)
+    factor, written = questions / sample, counted.written
+    own = sum(item.tokens(depth) for item in items)
+    rows = sum(1 + sum(len(branch) - 1 for branch in item.branches) for item in items)
+    read: float = forward_flops(shape, depth, depth * depth // 2, 0)
+    read += factor * forward_flops(shape, own, own * (depth + TILE), rows)
+    wrote = factor * forward_flops(shape, written, written * (depth + TILE), written)
     return Amount(
         tokens_in=round(factor * sum(len(item.trunk) for item in items)),
         tokens_out=round(factor * counted.written),
         calls=round(factor * len(items)),
-        flops=once + factor * each,
+        flops=read + wrote,
+        seconds=(read / _READING + wrote / _WRITING) / speed,
         peak_bytes=asking_peak(counted.model, items, counted.written),
     )
 
 
-def _course(method: Method, attached: Any, lessons: Sequence[Sequence[int]], number: int, targets: int) -> Amount:
+def _course(
+    method: Method, attached: Any, lessons: Sequence[Sequence[int]], number: int, targets: int, speed: float
+) -> Amount:
     """All steps at one learning rate; the beginning that lessons share is computed once a step, the head on so many
     targets of each."""
     settings = Settings(rate=0.0, epochs=method.epochs, batch=method.batch)
@@ -172,9 +181,8 @@ def _course(method: Method, attached: Any, lessons: Sequence[Sequence[int]], num
     mean = virtual + sum(map(len, lessons)) / len(lessons)
     tokens = round(settings.epochs * number * (mean - depth) + steps * depth)
     work = (shape, tokens, tokens * (depth + TILE), settings.epochs * number * targets)
-    return Amount(
-        tokens_in=round(settings.epochs * number * mean), flops=float(forward_flops(*work) + backward_flops(*work))
-    )
+    flops = float(forward_flops(*work) + backward_flops(*work))
+    return Amount(seconds=flops / _TRAINING / speed, tokens_in=round(settings.epochs * number * mean), flops=flops)
 
 
 def _training_peak(model: Local, method: Method, attached: Any, lessons: Sequence[Sequence[int]], targets: int) -> int:
@@ -182,16 +190,12 @@ def _training_peak(model: Local, method: Method, attached: Any, lessons: Sequenc
     return training_peak(model, attached, taught * -(-method.batch // len(taught)), method.batch)
 
 
-def _timed(amount: Amount, per_second: float) -> Amount:
-    return amount if amount.flops is None else amount + Amount(seconds=amount.flops / per_second)
-
-
 def _speed(network: Any) -> float:
-    """FLOP/s of a pass through this network, from its own widest layer's product."""
+    """FLOP/s of this network's own widest layer's product."""
     weights = [p for p in network.get_decoder().parameters() if p.ndim == 2 and p.is_floating_point()]
     narrow = [weight for weight in weights if weight.shape[0] < 32_000]  # without the embedding
     weight = max(narrow or weights, key=lambda p: p.numel())
-    return _EFFICIENCY * _product_speed(tuple(weight.shape), weight.dtype, weight.device)
+    return _product_speed(tuple(weight.shape), weight.dtype, weight.device)
 
 
 @cache
