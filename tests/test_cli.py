@@ -105,6 +105,7 @@ PAGES = {
     **{name: f"{name}.md" for name in ("lens", "curve", "export")},
     "cache": "endpoints.md",
     "pretrain": "pretraining.md",
+    "plan": "planner.md",
 }
 
 
