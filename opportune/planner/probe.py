@@ -122,7 +122,7 @@ def _step(where: Any, half: bool) -> float:
         network(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return float(next(network.parameters())[0, 0])
+        return float(next(network.parameters()).detach()[0, 0])
 
     return _median(once, 5.0)
 
