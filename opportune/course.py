@@ -101,17 +101,18 @@ class School:
 class _Heard:
     """What each conversation was answered; a journal that nothing is remembered from."""
 
-    calls: list[tuple[Call, Completion]] = field(default_factory=list)
+    calls: dict[str, list[tuple[Call, Completion]]] = field(default_factory=dict)  # by conversation
 
     def known(self, calls: Sequence[Call]) -> Mapping[int, Completion]:
         return {}
 
     def record(self, answered: Sequence[tuple[Call, Completion]]) -> None:
-        self.calls += answered
+        for call, heard in answered:
+            self.calls.setdefault(call.conversation, []).append((call, heard))
 
     def ranking(self, example: Example) -> dict[str, float] | None:
         """Each choice's log-probability for the example; None where the last that it was asked ranked none."""
-        mine = [(call, heard) for call, heard in self.calls if call.conversation == example.id]
+        mine = self.calls.get(example.id, [])
         last = sorted((one for one in mine if one[0].round == mine[-1][0].round), key=lambda one: one[0].position)
         return own_ranking((call.round, call.prompt.choices, heard.scores) for call, heard in last)
 

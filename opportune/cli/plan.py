@@ -167,7 +167,6 @@ def _plans(
             plan_text.print_plan(one, out)
         else:
             plan_text.print_asking(one, out)
-            out.print(_verdict(one))
 
 
 def _training(
@@ -215,17 +214,6 @@ def _over(hardware: str, table: Table) -> Over:
         return [make(cluster(name, table)) for name in hardware.split(",")]
 
     return plans
-
-
-def _verdict(found: Asking) -> str:
-    """Whether the model that answers fits, and what would."""
-    from opportune.report import numbers
-
-    needs, there = numbers.memory(found.fit.reserved.high), numbers.memory(found.fit.available)
-    first = (
-        f"{found.cluster}: {found.fit.verdict} ({there} a device; the upper end of what will be reserved is {needs})"
-    )
-    return "\n".join([first, *(f"  would fit with: {line}" for line in found.advice)])
 
 
 def _grid(table: Table, found: Calibration, *, markdown: bool, html: Path | None, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 from opportune.planner.architecture import count
 from opportune.planner.asking import Asking
 from opportune.planner.calibration import Estimate
+from opportune.planner.choosing import Room
 from opportune.planner.grid import Row, assumptions
 from opportune.planner.plan import Plan
 from opportune.report import numbers
@@ -87,17 +88,17 @@ def print_plan(plan: Plan, out: Console) -> None:
     )
     out.print(_costs(plan))
     out.print(_memory(plan))
-    verdict = Text.assemble((plan.fit.verdict, _STYLE[plan.fit.verdict]), f" {_in(plan)}")
-    out.print(verdict)
-    for change in plan.advice:
-        out.print(f"  would fit with: {change}" if "no single" not in change else f"  {change}")
+    _print_verdict(plan.fit, plan.advice, out)
     out.print(Text("\nAssumed: " + "; ".join(plan.assumptions) + ".", style="dim"))
 
 
-def _in(plan: Plan) -> str:
-    room = numbers.memory(plan.fit.available)
-    high = numbers.memory(plan.fit.reserved.high)
-    return f"({room} a device; the upper end of what will be reserved is {high})"
+def _print_verdict(fit: Room, advice: Sequence[str], out: Console, where: str = "") -> None:
+    """Whether it fits, and what would."""
+    high, room = numbers.memory(fit.reserved.high), numbers.memory(fit.available)
+    told = f" ({room} a device; the upper end of what will be reserved is {high})"
+    out.print(Text.assemble(where, (fit.verdict, _STYLE[fit.verdict]), told))
+    for change in advice:
+        out.print(f"  would fit with: {change}" if "no single" not in change else f"  {change}")
 
 
 def _costs(plan: Plan) -> Table:
@@ -150,7 +151,7 @@ def _memory(plan: Plan) -> Table:
 
 
 def print_asking(plan: Asking, out: Console) -> None:
-    """What 1,000 questions cost."""
+    """What 1,000 questions cost, and whether the model that answers fits."""
     each = plan.each
     out.print(Text(f"\n1,000 questions by {plan.recipe}", style="bold"))
     table = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)
@@ -167,6 +168,7 @@ def print_asking(plan: Asking, out: Console) -> None:
         table.add_row(Text(name, style="dim"), f"{span(seconds, long_time)}  {span(dollars, price)}")
     out.print(table)
     out.print(Text("Assumed: " + "; ".join(plan.assumptions) + ".", style="dim"))
+    _print_verdict(plan.fit, plan.advice, out, f"{plan.cluster}: ")
 
 
 # ---- the comparison --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate, takewhile
 
 from opportune.errors import TrainingError
-from opportune.training.loop import Settings, chosen, total_steps
+from opportune.training.loop import Settings, step_tokens
 from opportune.training.packing import TokenLesson
 from opportune.training.rates import FINALISTS, probe_steps
 
@@ -32,6 +32,4 @@ def affordable_steps(lessons: Sequence[TokenLesson], settings: Settings, rates: 
 
 def _spent(lessons: Sequence[TokenLesson], settings: Settings, budget: int) -> list[int]:
     """The tokens of the first steps together, as far as the budget goes."""
-    steps = range(total_steps(len(lessons), settings))
-    tokens = (sum(len(lessons[place].ids) for place in chosen(len(lessons), settings, step)) for step in steps)
-    return list(takewhile(lambda spent: spent <= budget, accumulate(tokens)))
+    return list(takewhile(lambda spent: spent <= budget, accumulate(step_tokens(lessons, settings))))

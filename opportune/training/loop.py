@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -140,6 +140,12 @@ def chosen(lessons: int, settings: Settings, step: int) -> list[int]:
     epoch, within = divmod(step, math.ceil(lessons / settings.batch))
     shuffled = torch.randperm(lessons, generator=_generator(settings.seed, epoch)).tolist()
     return shuffled[within * settings.batch : (within + 1) * settings.batch]
+
+
+def step_tokens(lessons: Sequence[TokenLesson], settings: Settings) -> Iterator[int]:
+    """The tokens of each step of a whole training, every lesson counted whole."""
+    for step in range(total_steps(len(lessons), settings)):
+        yield sum(len(lessons[place].ids) for place in chosen(len(lessons), settings, step))
 
 
 def figures_of(network: Any, evaluate: Evaluate) -> dict[str, float]:

@@ -25,9 +25,9 @@ from opportune.training.loop import (
     Settings,
     Step,
     Trained,
-    chosen,
     figures_of,
     key_of,
+    step_tokens,
     total_steps,
     train,
 )
@@ -203,9 +203,7 @@ class _Search:
         if budget is None:
             return False
         spent = sum(step.tokens for trial in self.trials.values() for step in trial.steps)
-        count = len(self.lessons)
-        places = (chosen(count, self.settings, step) for step in range(total_steps(count, self.settings)))
-        return spent + sum(len(self.lessons[place].ids) for some in places for place in some) > budget
+        return spent + sum(step_tokens(self.lessons, self.settings)) > budget
 
     def note(self, trial: Trial) -> None:
         """Remember a trial, across a crash too."""
