@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.common import read
 from benchmarks.worker import peak_bytes, reset_peak, serve
+from opportune.methods.full import Full
 from opportune.methods.lora import Lora
 from opportune.models.loading import load_model
 from opportune.models.local import Local
@@ -104,20 +105,30 @@ def lessons(folder: str, split: str, first: int, count: int) -> list[dict[str, A
     return made
 
 
-def learn(lessons: list[dict[str, Any]], rank: int, rate: float, batch: int, seed: int, folder: str) -> dict[str, Any]:
-    """Train LoRA for an epoch and save the adapter: each step's real tokens and seconds, and the peak of memory.
+def windows(path: str, first: int, count: int, length: int) -> list[dict[str, Any]]:
+    """Lessons of exactly so many tokens: pieces of a running text, whose second half is to be learnt."""
+    model: Local = _state["model"]
+    ids = model.tokenizer(Path(path).read_text(encoding="utf-8")[: (first + count) * length * 8])["input_ids"]
+    pieces = [ids[place * length : (place + 1) * length] for place in range(first, first + count)]
+    return [{"ids": piece, "start": length // 2} for piece in pieces]
+
+
+def learn(
+    method: str, lessons: list[dict[str, Any]], rank: int, rate: float, batch: int, seed: int, folder: str
+) -> dict[str, Any]:
+    """Train LoRA or all weights for an epoch and save them: each step's real tokens and seconds, the peak of memory.
 
     Uses up the loaded model.
     """
-    method = Lora(rank=rank, alpha=2 * rank, dropout=0.0)
-    network = method.attach(_state.pop("model").network, seed)
+    how = Full() if method == "full" else Lora(rank=rank, alpha=2 * rank, dropout=0.0)
+    network = how.attach(_state.pop("model").network, seed)
     taught = [TokenLesson(tuple(lesson["ids"]), lesson["start"]) for lesson in lessons]
     settings = Settings(rate=rate, epochs=1, batch=batch, seed=seed)
     with tempfile.TemporaryDirectory() as checkpoints:
         before = reset_peak()
         done = train(network, taught, settings, Path(checkpoints))
         peak = peak_bytes()
-    method.save(network, Path(folder))
+    how.save(network, Path(folder))
     return {
         "tokens": [step.tokens for step in done.steps],
         "seconds": [step.seconds for step in done.steps],
@@ -132,4 +143,4 @@ def _ask(row: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    serve({"load": load, "score": score, "write": write, "lessons": lessons, "learn": learn})
+    serve({"load": load, "score": score, "write": write, "lessons": lessons, "windows": windows, "learn": learn})

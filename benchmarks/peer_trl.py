@@ -1,6 +1,6 @@
-"""The peer of training: TRL's SFTTrainer with a PEFT adapter, on given token ids (runs in the peers' environment).
+"""A peer of training: TRL's SFTTrainer, with a PEFT adapter or without, on given token ids (in the peers' environment).
 
-Also the judge of both sides' adapters: transformers and PEFT alone, one lesson at a time, in float32.
+Also the judge of its own and Opportune's weights: transformers and PEFT alone, one lesson at a time, in float32.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def versions() -> dict[str, Any]:
 
 
 def learn(
+    method: str,
     model: str,
     lessons: Lessons,
     rank: int,
@@ -37,14 +38,14 @@ def learn(
     folder: str | None = None,
     steps: int = -1,
 ) -> dict[str, Any]:
-    """Train LoRA for an epoch (or some steps): each step's real tokens and seconds, and the peak of memory.
+    """Train LoRA or all weights for an epoch (or some steps): each step's real tokens and seconds, the peak of memory.
 
     `batch` lessons a step, `rows` of them in one forward pass. `dtype`: float32, autocast (float32 weights computed in
     bfloat16) or bfloat16 (weights too). `grouped` puts lessons of like length into one batch. The rest is what
     Opportune does: the same rate at every step, no weight decay, gradients clipped to norm 1, loss on targets only.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = _trainer(model, lessons, rank, rate, batch, rows, dtype, grouped, seed, scratch, steps)
+        trainer = _trainer(method, model, lessons, rank, rate, batch, rows, dtype, grouped, seed, scratch, steps)
         tokens, clock = _counted(trainer), _clock()
         trainer.add_callback(clock)
         before = reset_peak()
@@ -63,14 +64,15 @@ def learn(
     }
 
 
-def judge(model: str, folder: str | None, lessons: Lessons) -> float:
-    """The mean negative log-likelihood of a target token under the adapter of `folder` (None: the base model)."""
+def judge(method: str, model: str, folder: str | None, lessons: Lessons) -> float:
+    """The mean negative log-likelihood of a target token under what `folder` holds (None: the base model)."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    if folder is not None:
+    whole = folder if folder and method == "full" else model
+    network = AutoModelForCausalLM.from_pretrained(whole, dtype=torch.float32).eval()
+    if folder is not None and method == "lora":
         network = PeftModel.from_pretrained(network, folder).eval()
     total = 0.0
     for lesson in lessons:
@@ -82,6 +84,7 @@ def judge(model: str, folder: str | None, lessons: Lessons) -> float:
 
 
 def _trainer(
+    method: str,
     model: str,
     lessons: Lessons,
     rank: int,
@@ -121,12 +124,13 @@ def _trainer(
         disable_tqdm=True,
         seed=seed,
     )
+    adapter = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear")
     trainer = SFTTrainer(
         model=model,
         args=config,
         train_dataset=Dataset.from_list([_row(lesson) for lesson in lessons]),
         processing_class=AutoTokenizer.from_pretrained(model),
-        peft_config=LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear"),
+        peft_config=adapter if method == "lora" else None,
     )
     whole = steps if steps > 0 else -(-len(lessons) // batch)
     trainer.create_optimizer()

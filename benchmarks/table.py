@@ -158,19 +158,22 @@ def _training(records: list[Record]) -> str:
     rows = [
         [
             r["work"],
-            _speed(r["peer"]),
+            peer["name"],
+            _speed(peer),
             _speed(r["opportune"]),
-            f"**{r['ratio']:.2f}**",
-            _wanted(r),
-            f"{_gib(r['peer'])} / {_gib(r['opportune'])}",
-            f"{_losses(r['peer'])} / {_losses(r['opportune'])}",
+            f"**{peer['ratio']:.2f}**",
+            _wanted(r) if place == 0 else "–",
+            f"{_gib(peer)} / {_gib(r['opportune'])}",
+            f"{_losses(peer)} / {_losses(r['opportune'])}",
             f"{r['untrained_dev_loss']:.3f}",
         ]
         for r in records
+        for place, peer in enumerate(r["peers"])
     ]
     names = [
         "work",
-        f"{records[0]['peer']['name']}, real tokens/s",
+        "peer",
+        "its real tokens/s",
         "Opportune, real tokens/s",
         "ratio",
         "to reach",
