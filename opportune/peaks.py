@@ -14,6 +14,7 @@ from opportune.inference.ranking import HEAD_CELLS
 from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item
 from opportune.models.local import Local
+from opportune.products import packed_bytes
 from opportune.training.loss import device_of
 from opportune.training.memory import TILE, layouts, need_of, resident_bytes
 from opportune.training.packing import TokenLesson
@@ -35,7 +36,7 @@ def without_storage(network: Any, methods: Sequence[Method]) -> Iterator[Any]:
 
 def asking_peak(model: Local, items: Sequence[Item], written: int) -> int:
     """Bytes: the shared beginning's keys and values, and the packs that are computed side by side, of each one layer's
-    numbers and the logits. Of texts to be written also the keys and values of each."""
+    numbers and the logits. Of texts to be written also the keys and values of each, and the weights laid out."""
     network = model.network
     config, size = network.config.get_text_config(), int(network.dtype.itemsize)
     device = device_of(network)
@@ -48,7 +49,8 @@ def asking_peak(model: Local, items: Sequence[Item], written: int) -> int:
     keys = 2 * width * (getattr(config, "num_key_value_heads", None) or heads) // heads * config.num_hidden_layers
     side_by_side = torch.get_num_threads() if device.type == "cpu" else 1
     kept = keys * (depth + (rows + written if written else 0))
-    return resident_bytes(device) + int(size * (kept + side_by_side * (layer + logits)))
+    laid_out = packed_bytes(network) if written else 0
+    return resident_bytes(device) + laid_out + int(size * (kept + side_by_side * (layer + logits)))
 
 
 def training_peak(model: Local, attached: Any, lessons: Sequence[TokenLesson], batch: int) -> int:

@@ -1,14 +1,19 @@
-"""Products of float32 matrices on AMD processors: oneDNN's, which torch has with it, instead of MKL's.
+"""Products of linear layers on AMD processors: oneDNN's, which torch has with it, instead of MKL's.
 
 torch sends float32 products to MKL, which keeps its best kernels for its maker's processors. On an AMD with AVX2,
 oneDNN multiplies by a transposed matrix, as linear layers do, 1.1 to 1.4 times as fast, and by a large head with few
 rows twice as fast; by one as it is, the gradient's way, no faster (decision 012). torch offers it under an operator
 that its compiler uses; it has no gradient, so that is here. Elsewhere, and for what is small, torch's own product is
 taken.
+
+While answers are written, every step multiplies a few rows by all weights: `packed` lays the weights out for oneDNN
+beforehand, which it otherwise does in every product (bfloat16 included).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -46,14 +51,51 @@ def use_own_products(network: nn.Module) -> None:
 class OwnLinear(nn.Linear):
     """A linear layer whose products are this file's."""
 
+    packed: Tensor | None = None  # the weight as oneDNN wants it, within `packed`
+
+    @property
+    def factor(self) -> Tensor:
+        """What to multiply by: the packed weight where there is one and no gradient is asked for."""
+        return self.weight if self.packed is None or torch.is_grad_enabled() else self.packed
+
     def forward(self, input: Tensor) -> Tensor:
         """x [..., in] -> [..., out]."""
-        if not _is_slow(input, self.weight):
+        factor = self.factor
+        if not _is_slow(input, factor):
             return super().forward(input)
         rows = input.reshape(-1, input.shape[-1])
-        learns = torch.is_grad_enabled()
-        output: Tensor = (_Linear.apply if learns else _product)(rows, self.weight, self.bias)
+        output: Tensor = (_Linear.apply if torch.is_grad_enabled() else _product)(rows, factor, self.bias)
         return output.view(*input.shape[:-1], -1)
+
+
+@contextmanager
+def packed(network: nn.Module, rows: int) -> Iterator[None]:
+    """Within this block, passes without gradients multiply by weights laid out once, for about so many rows.
+
+    The weights must not change meanwhile, and are in memory twice.
+    """
+    layers = _packable(network)
+    for layer in layers:
+        layer.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), rows)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.packed = None
+
+
+def packed_bytes(network: nn.Module) -> int:
+    """What `packed` adds to memory."""
+    return sum(layer.weight.nbytes for layer in _packable(network))
+
+
+def _packable(network: nn.Module) -> list[OwnLinear]:
+    layers = [layer for layer in network.modules() if isinstance(layer, OwnLinear)]
+    return [
+        layer
+        for layer in layers
+        if layer.weight.device.type == "cpu" and layer.weight.dtype in (torch.float32, torch.bfloat16)
+    ]
 
 
 class _Linear(torch.autograd.Function):
@@ -76,8 +118,8 @@ class _Linear(torch.autograd.Function):
 
 
 def _is_slow(rows: Tensor, weight: Tensor) -> bool:
-    """Whether torch's own product of these would be slower than oneDNN's."""
-    return (
+    """Whether torch's own product of these would be slower than oneDNN's, or impossible: the weight is packed."""
+    return weight.is_mkldnn or (
         rows.dtype == weight.dtype == torch.float32
         and rows.device.type == weight.device.type == "cpu"
         and weight.numel() >= WEIGHTS

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from opportune import products
-from opportune.products import OwnLinear, linear, use_own_products
+from opportune.products import OwnLinear, linear, packed, use_own_products
 
 SHAPES = [(1, 192, 256), (4, 192, 256), (9, 640, 192), (9, 192, 640), (33, 256, 256), (9, 8, 8), (0, 192, 256)]
 
@@ -49,6 +49,27 @@ def test_a_switched_layer_gives_the_same_outputs_and_gradients(bias: bool, froze
     for expected, actual in zip(*outputs, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-4)
     assert plain.state_dict().keys() == own.state_dict().keys()
+
+
+@pytest.mark.skipif(not products.favoured(), reason="nothing is packed on this processor")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_weights_give_the_same_products_and_are_put_away(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(192, 256), nn.SiLU(), nn.Linear(256, 64, bias=False)).to(dtype)
+    use_own_products(network)
+    x = torch.randn(2, 5, 192).to(dtype)
+    expected = network(x)
+    close = 1e-5 if dtype == torch.float32 else 2e-2
+    with packed(network, 10):
+        with torch.no_grad():
+            torch.testing.assert_close(network(x), expected, rtol=close, atol=close)
+        network(x).sum().backward()  # a gradient is of the weights themselves
+    assert all(layer.packed is None for layer in network if isinstance(layer, OwnLinear))
+    assert all(weight.grad is not None for weight in network.parameters())
+    with torch.no_grad():
+        network[0].weight.zero_()
+        network[0].bias.zero_()
+        assert not network(x).any()
 
 
 @pytest.mark.usefixtures("_machine")

@@ -1,6 +1,6 @@
 """Batched decoding over the prefix cache: answers are written side by side, one row of B tokens a step.
 
-The prompts of a group are read as one token tree. Each answer then has its own keys and values in a static buffer,
+The prompts of a group are read as one token tree. Each answer then has its own keys and values in a buffer that grows,
 while those of the common prefix are there once for all (as in Hydragen, Juravsky et al. 2024).
 """
 
@@ -20,8 +20,7 @@ from opportune.inference.engine import Engine
 from opportune.inference.tree import Item, packs, plant
 
 _ROWS = 64
-# Of torch's own, the one that tells the logarithm of each softmax's sum, which merging needs.
-_fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_GROWTH = 32  # tokens: a buffer is used whole, for products of a part of it are slower, so it must not be long early
 _CELLS = 16_384  # tokens of own keys and values in a group's buffers, most of the memory that decoding takes
 
 
@@ -50,7 +49,7 @@ def generate(engine: Engine, group: Sequence[Request], prefix: Prefix | None, to
     """The samples of each request of a group."""
     writers = [[Writer(request, n, tokenizer) for n in range(request.rows)] for request in group]
     depth = prefix.length if prefix else 0
-    batch = _Batch(prefix, max(request.tokens(depth) for request in group), [w for ws in writers for w in ws])
+    batch = _Batch(prefix, max(len(request.ids) - depth for request in group), [w for ws in writers for w in ws])
     _read_prompts(engine, group, prefix, batch)
     while batch.live:
         ids = [writer.written[-1] for writer in batch.live]
@@ -106,14 +105,14 @@ class _Batch:
     Live rows fill the front of the buffers; a finished row's place is taken by the last one.
     """
 
-    def __init__(self, prefix: Prefix | None, width: int, writers: Sequence[Writer]) -> None:
+    def __init__(self, prefix: Prefix | None, longest: int, writers: Sequence[Writer]) -> None:
         self.live = list(writers)
-        self._prefix, self._width = prefix, width
+        self._prefix, self._width = prefix, longest + _GROWTH
         self._depth = prefix.length if prefix else 0
         self._lengths = torch.zeros(len(writers), dtype=torch.long)
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
-        self._masks: dict[int | None, Tensor] = {}
+        self._masks: dict[int | None, tuple[Tensor | None, Tensor]] = {}
 
     def positions(self) -> Tensor:
         """The position of each live row's next token."""
@@ -154,6 +153,14 @@ class _Batch:
         for row in reversed(range(len(self.live))):
             if self.live[row].done:
                 self._drop(row)
+        if self.live and int(self._lengths[: len(self.live)].max()) >= self._width:
+            self._grow()
+
+    def _grow(self) -> None:
+        for buffers in (self._keys, self._values):
+            for layer, buffer in enumerate(buffers):
+                buffers[layer] = torch.nn.functional.pad(buffer[: len(self.live)], (0, 0, 0, _GROWTH))
+        self._width += _GROWTH
 
     def _drop(self, row: int) -> None:
         last = len(self.live) - 1
@@ -177,61 +184,40 @@ class _Batch:
     ) -> Tensor:
         """One step of one layer, as `attention.Attending` says; T is the number of live rows."""
         heads, rows, size = query.shape
-        lengths = self._lengths[:rows]
-        top = int(lengths.max()) + 1
-        keys, values = self._keys[layer_index][:rows, :, :top], self._values[layer_index][:rows, :, :top]
-        at = torch.arange(rows)
+        groups, lengths, at = key.shape[0], self._lengths[:rows], torch.arange(rows)
+        keys, values = self._keys[layer_index][:rows], self._values[layer_index][:rows]
         keys[at, :, lengths], values[at, :, lengths] = key.transpose(0, 1), value.transpose(0, 1)
-        asked = query.view(key.shape[0], -1, rows, size)  # [K, G, B, D]
-        if softcap is None and window is None and query.device.type == "cpu":
-            output = self._merged(layer_index, asked, keys, values, scaling)
-        else:
-            output = self._spelt_out(layer_index, asked * scaling, keys, values, window, softcap)
-        return output.reshape(rows, heads, -1)
-
-    def _spelt_out(
-        self,
-        layer_index: int,
-        asked: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:
-        """[K, G, B, D] -> [B, K, G, D], step by step."""
-        asked = asked.permute(2, 0, 1, 3)
-        scores = torch.matmul(asked, keys.transpose(2, 3))
+        asked = (query * scaling).view(groups, -1, rows, size)  # [K, G, B, D]
+        flat = asked.permute(2, 0, 1, 3).reshape(rows * groups, -1, size)
+        before, mask = self._masks_for(window, query)
+        own = _scores(flat, keys.flatten(0, 1), softcap).view(rows, heads, -1).add_(mask)
+        parts = [own.view(rows, groups, -1, self._width).permute(1, 2, 0, 3)]
         if self._prefix:
-            common = torch.einsum("bkgd,kpd->bkgp", asked, self._prefix.keys[layer_index])
-            scores = torch.cat([common, scores], -1)
-        if softcap is not None:
-            scores = torch.tanh(scores / softcap) * softcap
-        weights = (scores + self._mask(window, keys.shape[2], scores)).float().softmax(-1).to(values.dtype)
-        output = torch.matmul(weights[..., self._depth :], values)
+            common = _scores(asked.flatten(1, 2), self._prefix.keys[layer_index], softcap).view(*asked.shape[:3], -1)
+            parts.insert(0, common if before is None else common.add_(before))
+        weights = torch.cat(parts, -1).softmax(-1)  # [K, G, B, depth + width]
+        flat = weights[..., self._depth :].permute(2, 0, 1, 3).reshape(rows * groups, -1, self._width)
+        output = torch.bmm(flat, values.flatten(0, 1)).view(rows, heads, size)
         if self._prefix:
-            common_values = self._prefix.values[layer_index]
-            output = output + torch.einsum("bkgp,kpd->bkgd", weights[..., : self._depth], common_values)
+            shares = weights.flatten(1, 2)[..., : self._depth]
+            common = torch.bmm(shares, self._prefix.values[layer_index])
+            output += common.view(heads, rows, size).transpose(0, 1)
         return output
 
-    def _merged(self, layer_index: int, asked: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
-        """The same by torch's fused attention on a CPU: over each row's own tokens, over the common prefix with all
-        rows as one, and the two merged by their shares of the softmax."""
-        own, mask = asked.permute(2, 0, 1, 3), self._mask(None, keys.shape[2], asked)[..., self._depth :]
-        output: Tensor
-        output, total = _fused(own, keys, values, 0.0, False, attn_mask=mask, scale=scaling)
-        if self._prefix is None:
-            return output
-        common = self._prefix.keys[layer_index], self._prefix.values[layer_index]
-        every, whole = _fused(asked.flatten(1, 2)[None], common[0][None], common[1][None], 0.0, False, scale=scaling)
-        share = torch.sigmoid(whole.view(asked.shape[:3]).permute(2, 0, 1) - total)[..., None].to(output.dtype)
-        return torch.lerp(output, every.view(asked.shape).permute(2, 0, 1, 3), share)
-
-    def _mask(self, window: int | None, top: int, like: Tensor) -> Tensor:
-        """0 or -inf over the prefix's and the own tokens, [rows, 1, 1, depth + top]."""
+    def _masks_for(self, window: int | None, like: Tensor) -> tuple[Tensor | None, Tensor]:
+        """0 or -inf over the prefix's tokens, [rows, depth], where a window hides some, and over the own ones,
+        [rows, 1, width]."""
         if window not in self._masks:
             rows = self.positions()[:, None]
-            columns = torch.arange(self._depth + top)
+            columns = torch.arange(self._depth + self._width)
             hidden = columns > rows if window is None else (columns > rows) | (rows - columns >= window)
-            mask = torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
-            self._masks[window] = mask[:, None, None].to(like)
+            mask = torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf")).to(like)
+            before = None if window is None else mask[:, : self._depth]
+            self._masks[window] = before, mask[:, None, self._depth :]
         return self._masks[window]
+
+
+def _scores(asked: Tensor, keys: Tensor, softcap: float | None) -> Tensor:
+    """[N, Q, D] and [N, W, D] -> [N, Q, W]."""
+    scores = torch.bmm(asked, keys.transpose(1, 2))
+    return scores if softcap is None else torch.tanh(scores / softcap) * softcap

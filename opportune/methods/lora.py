@@ -125,5 +125,5 @@ def _forward(module: Any, fallback: Any, hidden: Any, *rest: Any, **named: Any) 
     down, up = module.lora_A[name], module.lora_B[name]
     if up.bias is not None or base.weight.requires_grad or not hidden.dtype == base.weight.dtype == down.weight.dtype:
         return fallback(hidden)
-    weights = (base.weight, base.bias, down.weight, up.weight)
+    weights = (getattr(base, "factor", base.weight), base.bias, down.weight, up.weight)
     return LoraLinear.apply(hidden, *weights, module.scaling[name])  # type: ignore[no-untyped-call]

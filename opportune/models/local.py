@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -23,8 +23,10 @@ from opportune.inference.ranking import rank, rank_plainly
 from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item, common_prefix, packs, plant
 from opportune.inference.workers import side_by_side
+from opportune.products import packed
 from opportune.types import Completion, Lesson, ModelInfo, Prompt, Usage
 
+_STEPS_TO_PACK = 64  # of decoding: laying the weights out costs about twenty times what it saves in a step
 _Run = Callable[[], Sequence[list[float]] | Sequence[list[Sample]]]
 
 
@@ -86,17 +88,18 @@ class Local:
             first = (time.perf_counter() - began, self._engine.flops - flops)
             began = time.perf_counter()
             works = [work for work in works if any(each.index not in known for each in work.members)]
-            for place, (results, flops) in side_by_side(
-                [partial(self._counted, w) for w in works], self._engine.device
-            ):
-                work, seconds = works[place], time.perf_counter() - began
-                total = sum(work.tokens)
-                for each, tokens, result in zip(work.members, work.tokens, results, strict=True):
-                    if each.index not in known:
-                        bill = first[0] + seconds * tokens / total, first[1] + flops * tokens / total
-                        first = (0.0, 0.0)
-                        yield each.index, _completion(each, result, *bill)
-                began = time.perf_counter()
+            with _laid_out(self.network, works):
+                for place, (results, flops) in side_by_side(
+                    [partial(self._counted, w) for w in works], self._engine.device
+                ):
+                    work, seconds = works[place], time.perf_counter() - began
+                    total = sum(work.tokens)
+                    for each, tokens, result in zip(work.members, work.tokens, results, strict=True):
+                        if each.index not in known:
+                            bill = first[0] + seconds * tokens / total, first[1] + flops * tokens / total
+                            first = (0.0, 0.0)
+                            yield each.index, _completion(each, result, *bill)
+                    began = time.perf_counter()
 
     def _counted(self, work: _Work) -> tuple[Any, float]:
         """A piece of work's results and FLOPs. Gradients are switched off thread by thread."""
@@ -215,6 +218,21 @@ class Local:
         listed = [own] if isinstance(own, int) else list(own or [])
         ends = {*listed, self.tokenizer.eos_token_id} | ({self._preparer.renderer.turn_end()} if chat else set())
         return frozenset(end for end in ends if end is not None)
+
+
+@contextmanager
+def _laid_out(network: Any, works: Sequence[_Work]) -> Iterator[None]:
+    """Weights laid out for decoding, where so many steps are to come that it pays."""
+    steps = [max(map(_to_write, work.members)) for work in works]
+    rows = max((len(work.members) for work in works), default=0)
+    with packed(network, rows) if sum(steps) >= _STEPS_TO_PACK else nullcontext():
+        yield
+
+
+def _to_write(prepared: Prepared) -> int:
+    """Tokens of an answer at most."""
+    prompt = prepared.prompt
+    return prompt.max_tokens if prompt.choices is None and not prompt.embed else 0
 
 
 def _shared_trunk(items: Sequence[Item]) -> list[int]:
