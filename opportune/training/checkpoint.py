@@ -21,6 +21,7 @@ from torch import Tensor
 from opportune.errors import StoreError
 
 STATE, POINTER = "state.safetensors", "sharded.json"
+_AT_ONCE = 32  # tensors: what was read of a file stays in memory as long as it is open
 _DISK_FULL = "os error 28"  # as safetensors words it, which keeps the number to itself
 
 
@@ -80,9 +81,11 @@ def fill(folder: Path, notes: dict[str, Any], tensors: dict[str, Tensor]) -> Non
         return
     with safe_open(folder / STATE, framework="pt") as file:
         there = set(file.keys())
-        for name, tensor in tensors.items():  # in the same order on all processes
-            if name in there:
-                _copy(tensor, file.get_tensor(name))
+    names = [name for name in tensors if name in there]  # in the same order on all processes
+    for place in range(0, len(names), _AT_ONCE):
+        with safe_open(folder / STATE, framework="pt") as file:
+            for name in names[place : place + _AT_ONCE]:
+                _copy(tensors[name], file.get_tensor(name))
 
 
 def _copy(tensor: Any, value: Tensor) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,7 +20,6 @@ from opportune.errors import DivergedError, TrainingError
 from opportune.inference.flops import Shape, backward_flops, forward_flops, pairs_of, shape_of
 from opportune.training.crew import order, processes
 from opportune.training.loss import CHUNK
-from opportune.training.masters import Masters
 from opportune.training.memory import Budget, Layout
 from opportune.training.packing import Pack, TokenLesson, identity
 from opportune.training.recomputing import recomputing
@@ -159,10 +158,10 @@ def figures_of(network: Any, evaluate: Evaluate) -> dict[str, float]:
     return figures
 
 
-def key_of(lessons: Sequence[TokenLesson], settings: Settings, masters: Masters | Replica) -> str:
+def key_of(lessons: Sequence[TokenLesson], settings: Settings, moving: Iterable[str]) -> str:
     """Identifies the training that a checkpoint belongs to."""
     known = asdict(settings) | {"stop_after": None, "checkpoint_seconds": None}
-    return digest([known, identity(lessons), sorted(masters.weights)])
+    return digest([known, identity(lessons), sorted(moving)])
 
 
 class _Training:
@@ -190,7 +189,7 @@ class _Training:
         self.state = _State()
         self.steps = total_steps(len(lessons), settings)
         self.shape = shape_of(network)
-        self.key = key_of(lessons, settings, self.replica)
+        self.key = key_of(lessons, settings, self.replica.weights)
         self.saved, self.due = time.monotonic(), False
 
     def run(self) -> Trained:

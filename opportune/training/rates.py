@@ -17,6 +17,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from opportune.errors import DivergedError, TrainingError
 from opportune.training import checkpoint
 from opportune.training.loop import (
@@ -31,7 +34,6 @@ from opportune.training.loop import (
     total_steps,
     train,
 )
-from opportune.training.masters import Masters
 from opportune.training.packing import TokenLesson
 
 PROBE = 1 / 8  # of the run's steps
@@ -153,9 +155,8 @@ class _Search:
         watch: Callable[[Step], None],
     ) -> None:
         self.network, self.lessons, self.settings, self.folder, self.watch = network, lessons, settings, folder, watch
-        self.masters = Masters(network)
         self.trials: dict[float, Trial] = {}
-        self._open(key_of(lessons, replace(settings, rate=0.0), self.masters))
+        self._open(key_of(lessons, replace(settings, rate=0.0), self._moving()))
 
     def place(self, rate: float) -> Path:
         """Where a rate's checkpoints are."""
@@ -179,7 +180,7 @@ class _Search:
         steps: list[Step] = []
         try:
             done = self._train(replace(self.settings, rate=trial.rate), evaluate, steps)
-            checkpoint.save(self.place(trial.rate) / "final.safetensors", Masters(self.network).weights, {})
+            checkpoint.save(self.place(trial.rate) / "final.safetensors", self._moving(), {})
             taken = done.steps
             trial = replace(trial, evaluations=done.evaluations, layout=done.layout)
         except DivergedError:
@@ -222,7 +223,12 @@ class _Search:
         found = checkpoint.load(file)
         if found is None:
             raise TrainingError(f"{file} cannot be read any more; remove {self.folder} and start again")
-        self.masters.restore(found[0])
+        with torch.no_grad():
+            for name, weight in self._moving().items():
+                weight.copy_(found[0][name])
+
+    def _moving(self) -> dict[str, Tensor]:
+        return {name: weight for name, weight in self.network.named_parameters() if weight.requires_grad}
 
     def _train(self, settings: Settings, evaluate: Evaluate | None, steps: list[Step]) -> Trained:
         def note(step: Step) -> None:
@@ -236,7 +242,7 @@ class _Search:
         start = checkpoint.load(self.folder / "start.safetensors")
         if start is None or start[1]["key"] != key:
             shutil.rmtree(self.folder, ignore_errors=True)
-            checkpoint.save(self.folder / "start.safetensors", self.masters.weights, {"key": key})
+            checkpoint.save(self.folder / "start.safetensors", self._moving(), {"key": key})
         file = self.folder / "trials.json"
         for item in json.loads(file.read_text()) if file.exists() else []:
             steps = tuple(Step(**step) for step in item["steps"])
