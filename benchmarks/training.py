@@ -55,9 +55,9 @@ class Case:
 CASES = {
     "trec6-lora": Case("trec6", "lora", 256, 128, 16, 1e-3, (4, 8, 16), 3.5, sweep_steps=4, emulated=True, seeds=3),
     "pubmedqa-lora": Case("pubmedqa", "lora", 24, 16, 4, 1e-3, (1, 2, 4), 1.5, sweep_steps=2),
-    "peps512-lora": Case("peps_code_docs", "lora", 24, 8, 4, 1e-3, (1, 2, 4), 1.7, sweep_steps=2, length=512),
+    "peps512-lora": Case("peps_code_docs", "lora", 16, 8, 4, 1e-3, (1, 2), 1.7, sweep_steps=2, length=512),
     "trec6-full": Case("trec6", "full", 256, 128, 16, 1e-4, (4, 8, 16), 2.5, sweep_steps=4),
-    "peps512-full": Case("peps_code_docs", "full", 24, 8, 4, 1e-4, (1, 2, 4), 1.5, sweep_steps=2, length=512),
+    "peps512-full": Case("peps_code_docs", "full", 16, 8, 4, 1e-4, (1, 2), 1.5, sweep_steps=2, length=512),
 }
 
 

@@ -42,7 +42,8 @@ def asking_peak(model: Local, items: Sequence[Item], written: int) -> int:
     device = device_of(network)
     depth = shared_length([item.trunk for item in items]) if len(items) > 1 else 0
     rows = min(pack_rows(device), max((item.tokens(depth) for item in items), default=1) * len(items))
-    logits = 2 * min(HEAD_CELLS, rows * config.vocab_size)  # and what the softmax makes of them
+    # The head's own numbers, those in float32, and what the softmax makes of them.
+    logits = min(HEAD_CELLS, rows * config.vocab_size) * (8 if size == 4 else 8 + size)
     heads, width = config.num_attention_heads, config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * width
     layer = rows * (5 * width + 3 * inner + heads * (depth + TILE))
@@ -50,7 +51,7 @@ def asking_peak(model: Local, items: Sequence[Item], written: int) -> int:
     side_by_side = torch.get_num_threads() if device.type == "cpu" else 1
     kept = keys * (depth + (rows + written if written else 0))
     laid_out = packed_bytes(network) if written else 0
-    return resident_bytes(device) + laid_out + int(size * (kept + side_by_side * (layer + logits)))
+    return resident_bytes(device) + laid_out + int(size * (kept + side_by_side * layer) + side_by_side * logits)
 
 
 def training_peak(model: Local, attached: Any, lessons: Sequence[TokenLesson], batch: int) -> int:

@@ -19,6 +19,7 @@ import torch
 from opportune.errors import DivergedError, TrainingError
 from opportune.inference.flops import Shape, backward_flops, forward_flops, pairs_of, shape_of
 from opportune.training.crew import order, processes
+from opportune.training.heap import keeping_freed_memory
 from opportune.training.loss import CHUNK
 from opportune.training.memory import Budget, Layout
 from opportune.training.packing import Pack, TokenLesson, identity
@@ -125,7 +126,9 @@ def train(
     """
     taught = [(each.ids, each.start, each.breaks) for each in lessons] if processes() > 1 else []
     order("train", lessons=taught, settings=asdict(settings), folder=str(folder), evaluates=evaluate is not None)
-    return _Training(network, lessons, settings, folder, evaluate, watch).run()
+    training = _Training(network, lessons, settings, folder, evaluate, watch)
+    with keeping_freed_memory(training.replica.weights.values()):
+        return training.run()
 
 
 def total_steps(lessons: int, settings: Settings) -> int:
