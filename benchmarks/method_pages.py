@@ -53,7 +53,7 @@ def _is_of(row: Any, method: str) -> bool:
     """Whether a result is of a recipe that trains, first of all, with the method."""
     from opportune.spec import parse
 
-    if not isinstance(row, dict) or "training_seconds" not in row or not row.get("recipe"):
+    if not isinstance(row, dict) or not {"training_seconds", "task"} <= row.keys() or not row.get("recipe"):
         return False
     first = parse(row["recipe"]).parts[0].name
     return first == method and first in methods.TABLE

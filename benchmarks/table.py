@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import method_pages, strategy_pages
+from benchmarks import method_pages, strategy_pages, training_tables
 from benchmarks.common import RESULTS, ROOT
 from opportune.report.numbers import duration
 
@@ -41,7 +41,7 @@ def tables(records: list[Record]) -> str:
     by_kind: dict[str, list[Record]] = {}
     for record in records:
         if not record["quick"]:
-            by_kind.setdefault(record["name"].split("-")[0], []).append(record)
+            by_kind.setdefault(_kind(record), []).append(record)
     makers = {
         "scoring": _scoring,
         "generation": _generation,
@@ -55,7 +55,30 @@ def tables(records: list[Record]) -> str:
         "all": _groups,
     }
     parts = [make(by_kind[kind]) for kind, make in makers.items() if kind in by_kind]
+    for kind, (title, make) in _OF_TRAINING.items():
+        parts += [
+            f"### {title} ({record['work'] if isinstance(record['work'], str) else _spelt(record['work'])})\n\n"
+            f"{make(record)}\n\n{_origin(record)}\n"
+            for record in by_kind.get(kind, ())
+        ]
     return "\n".join(parts) or "No results yet.\n"
+
+
+_OF_TRAINING = {
+    "equal-budget": ("Equal tuning budgets", training_tables.equal_budget),
+    "continual": ("Continual pretraining", training_tables.continual),
+    "reasoning-by-training": ("Reasoning by training", training_tables.reasoning_by_training),
+    "flexibility": ("Ranks against full fine-tuning", training_tables.flexibility),
+}
+
+
+def _kind(record: Record) -> str:
+    name = str(record["name"])
+    return next((kind for kind in _OF_TRAINING if name.startswith(kind)), name.split("-")[0])
+
+
+def _spelt(work: Record) -> str:
+    return ", ".join(f"{name} {value}" for name, value in work.items())
 
 
 def _records(folder: Path) -> list[Record]:

@@ -32,9 +32,21 @@ from opportune.training.rates import FINALISTS, overhead
 from opportune.types import Completion, Example, Method, ModelInfo, Prompt, Question, Task
 
 SAMPLE = 8  # questions and lessons that are counted
-# Shares of the bare matrix products' speed that whole passes reach, read from measured arms: many rows at once, one row
-# an answer, and forward and backward. The ledger corrects them on each machine.
-_READING, _WRITING, _TRAINING = 0.9, 0.45, 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class _Speeds:
+    """FLOP/s, or shares of those of bare matrix products: of whole passes over many rows, of passes with one row an
+    answer, and of training steps."""
+
+    reading: float
+    writing: float
+    training: float
+
+
+# Read from measured arms; the ledger corrects them on each machine. Where products are faster (bfloat16), everything
+# between them weighs more.
+_FLOAT32, _SHORTER = _Speeds(0.9, 0.45, 0.75), _Speeds(0.68, 0.4, 0.5)
 
 
 @dataclass(slots=True)
@@ -147,7 +159,7 @@ def _able(strategy: Any, examples: Sequence[Example]) -> Sequence[Example]:
     return [example for example in examples if lacks is None or lacks(example) is None]
 
 
-def _asking(counted: _Blank, sample: int, questions: int, shape: Shape, speed: float) -> Amount:
+def _asking(counted: _Blank, sample: int, questions: int, shape: Shape, speed: _Speeds) -> Amount:
     """The sample's tokens scaled to all questions, the shared beginning once."""
     items = counted.items
     if not items:
@@ -164,13 +176,13 @@ def _asking(counted: _Blank, sample: int, questions: int, shape: Shape, speed: f
         tokens_out=round(factor * counted.written),
         calls=round(factor * len(items)),
         flops=read + wrote,
-        seconds=(read / _READING + wrote / _WRITING) / speed,
+        seconds=read / speed.reading + wrote / speed.writing,
         peak_bytes=asking_peak(counted.model, items, counted.written),
     )
 
 
 def _course(
-    method: Method, attached: Any, lessons: Sequence[Sequence[int]], number: int, targets: int, speed: float
+    method: Method, attached: Any, lessons: Sequence[Sequence[int]], number: int, targets: int, speed: _Speeds
 ) -> Amount:
     """All steps at one learning rate; the beginning that lessons share is computed once a step, the head on so many
     targets of each."""
@@ -182,7 +194,7 @@ def _course(
     tokens = round(settings.epochs * number * (mean - depth) + steps * depth)
     work = (shape, tokens, tokens * (depth + TILE), settings.epochs * number * targets)
     flops = float(forward_flops(*work) + backward_flops(*work))
-    return Amount(seconds=flops / _TRAINING / speed, tokens_in=round(settings.epochs * number * mean), flops=flops)
+    return Amount(seconds=flops / speed.training, tokens_in=round(settings.epochs * number * mean), flops=flops)
 
 
 def _training_peak(model: Local, method: Method, attached: Any, lessons: Sequence[Sequence[int]], targets: int) -> int:
@@ -190,12 +202,16 @@ def _training_peak(model: Local, method: Method, attached: Any, lessons: Sequenc
     return training_peak(model, attached, taught * -(-method.batch // len(taught)), method.batch)
 
 
-def _speed(network: Any) -> float:
-    """FLOP/s of this network's own widest layer's product."""
+def _speed(network: Any) -> _Speeds:
+    """From the product of this network's own widest layer."""
+    import torch
+
     weights = [p for p in network.get_decoder().parameters() if p.ndim == 2 and p.is_floating_point()]
     narrow = [weight for weight in weights if weight.shape[0] < 32_000]  # without the embedding
     weight = max(narrow or weights, key=lambda p: p.numel())
-    return _product_speed(tuple(weight.shape), weight.dtype, weight.device)
+    bare = _product_speed(tuple(weight.shape), weight.dtype, weight.device)
+    share = _FLOAT32 if weight.dtype == torch.float32 else _SHORTER
+    return _Speeds(bare * share.reading, bare * share.writing, bare * share.training)
 
 
 @cache

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import strategy_pages, table
+from benchmarks import method_pages, strategy_pages, table
 from benchmarks.peer_trl import _share
 from benchmarks.scoring import agreement
 from benchmarks.worker import Worker
@@ -76,6 +76,38 @@ def test_results_come_to_the_page_of_their_strategy():
     assert "lora" not in shots
     quick = [{**record, "quick": True} for record in records]
     assert strategy_pages.measured("k-shot", quick) == strategy_pages.NOT_YET
+
+
+def test_what_training_does_comes_to_the_page_of_results():
+    machine = {"cpu": "X", "cores": 2, "flags": [], "memory_gib": 8, "torch": "2"}
+    made = {"quick": False, "command": "c", "commit": "abc", "date": "2026-01-01", "machine": machine, "work": "w"}
+    scored = {
+        "score": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "scores_by_seed": [0.5],
+        "trainable": 1000,
+        "training_seconds": 61.0,
+    }
+    tuned = {**scored, "rate": 1e-3, "rate_at_edge": True, "recipe": "lora:rank=1+zero-shot"}
+    by_length = [{"at": 8, "n": 2, "accuracy": 1.0}, {"at": 16, "n": 2, "accuracy": 0.25}]
+    questions = {variant: {"accuracy": 0.5, "n": 4} for variant in ("plain", "typos", "paraphrase")}
+    losses = {"tokens": 10, "before": 3.0, "after": 2.5}
+    budgeted = {**tuned, "labels": 32, "method": "lora", "peak_bytes": 2**30, "forgetting": 0.25}
+    read = {"replay": 0.05, "target": losses, "general": None, "questions": questions}
+    records = [
+        {**made, "name": "equal-budget", "rows": [budgeted, {"labels": 32, "method": "ia3"}], "soft": []},
+        {**made, "name": "continual", "rows": [read | {"replay": None, "target": None}, read], "work": {"tokens": 5}},
+        {**made, "name": "reasoning-by-training-x", "arms": {"direct answers": {**scored, "by_length": by_length}}},
+        {**made, "name": "flexibility", "rows": [{**tuned, "by_length": by_length[:1]}]},
+    ]
+    page = table.tables(records)
+    assert "| 32 | `lora` | 0.001 (end of the grid) | 0.500 [0.400, 0.600] | 0.500 |" in page
+    assert "| 32 | `ia3` | every rate failed | – |" in page
+    assert "| 5% | 3.000 → 2.500 | – | 0.500 of 4 |" in page
+    assert "| direct answers | 0.500 [0.400, 0.600] | 1.00 | 0.25 |" in page
+    assert "### Continual pretraining (tokens 5)" in page
+    assert method_pages.measured("lora", records) == strategy_pages.NOT_YET  # rows without a task are of no page
 
 
 def test_a_worker_that_dies_is_an_error_not_a_silence():
