@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from opportune.inference import generation
 from opportune.inference.decoding import Request, Sample
 from opportune.inference.engine import Engine
 from opportune.inference.generation import generate, generate_plainly, groups
@@ -69,6 +70,13 @@ def test_greedy_is_token_for_token_what_transformers_generates(name: str, depth:
     wanted = {each.index: [expected(name, each)] for each in requests}
     assert found == wanted
     assert len({samples[0].tokens for samples in found.values()}) > 1
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_buffers_that_grow_on_the_way_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(generation, "_GROWTH", 3)
+    requests = [request(i, HEAD + tail, max_tokens=4 + 3 * i, ends=frozenset({1})) for i, tail in enumerate(tails(5))]
+    assert written(name, requests) == {each.index: [expected(name, each)] for each in requests}
 
 
 @pytest.mark.parametrize("name", PLAIN)
