@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 
 from opportune.cli.main import app, main
 
@@ -130,7 +130,7 @@ def test_what_was_trained_is_measured_and_told(capsys, data, model, tmp_path):
     saved = list((tmp_path / "opportune-runs" / "artefacts").glob("*/0/adapter_model.safetensors"))
     assert len(saved) == 1
     weights = load_file(saved[0])
-    assert trained["trainable_parameters"] == sum(weight.size for weight in weights.values())
+    assert trained["trainable_parameters"] == sum(weight.numel() for weight in weights.values())
     assert trained["artefact_bytes"] == sum(file.stat().st_size for file in saved[0].parent.iterdir())
     assert "parameters trained, artefact of" in " ".join(run(capsys, "show")[1].split())
 
