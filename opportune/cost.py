@@ -87,7 +87,7 @@ class Meter:
         for outer in _running:
             outer._note(None if outer._sampler else _high_water(), _gpu_peak())
         _running.append(self)
-        _return_free_memory()
+        return_free_memory()
         self._sampler = None if _reset_high_water() else _Sampler()
         _reset_gpu_peak()
         self._joules = _energy_counters()
@@ -111,7 +111,7 @@ class Meter:
 _running: list[Meter] = []
 
 
-def _return_free_memory() -> None:
+def return_free_memory() -> None:
     """Hand freed heap back to the system, so that one arm's garbage is not the next arm's peak (glibc only)."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
