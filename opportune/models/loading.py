@@ -43,8 +43,8 @@ def load_model(
     `progress` is told about a download or a conversion, which happen once; by default a line on standard error.
     """
     quiet()
-    # oneDNN keeps code for every number of rows it has multiplied, 1024 kinds by default, and packs differ in their rows:
-    # half a gigabyte in the course of a training. A step needs some sixty kinds.
+    # oneDNN keeps code for every number of rows it has multiplied, 1024 kinds by default, and packs differ in their
+    # rows: hundreds of megabytes in the course of a training. A step needs some sixty kinds.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     place = choose_device(device)
     kind = choose_dtype(dtype, place)
