@@ -90,11 +90,14 @@ def packed_bytes(network: nn.Module) -> int:
 
 
 def _packable(network: nn.Module) -> list[OwnLinear]:
-    layers = [layer for layer in network.modules() if isinstance(layer, OwnLinear)]
+    """oneDNN refuses bfloat16 where the processor has not the instructions for it."""
+    shorter = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
     return [
         layer
-        for layer in layers
-        if layer.weight.device.type == "cpu" and layer.weight.dtype in (torch.float32, torch.bfloat16)
+        for layer in network.modules()
+        if isinstance(layer, OwnLinear)
+        and layer.weight.device.type == "cpu"
+        and layer.weight.dtype in (torch.float32, shorter)
     ]
 
 

@@ -72,6 +72,17 @@ def test_packed_weights_give_the_same_products_and_are_put_away(dtype: torch.dty
         assert not network(x).any()
 
 
+@pytest.mark.skipif(not products.favoured(), reason="nothing is packed on this processor")
+def test_bfloat16_is_not_packed_where_onednn_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Linear(192, 256)).to(torch.bfloat16)
+    use_own_products(network)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", None)  # it would raise
+    with packed(network, 10), torch.no_grad():
+        assert network(torch.ones(8, 192, dtype=torch.bfloat16)).shape == (8, 256)
+    assert products.packed_bytes(network) == 0
+
+
 @pytest.mark.usefixtures("_machine")
 def test_other_dtypes_and_kinds_of_layers_are_left_to_torch() -> None:
     class Special(nn.Linear):
