@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peer_trl import share
 from benchmarks.worker import peak_bytes, reset_peak, serve
 
 Lessons = list[dict[str, Any]]
@@ -179,10 +180,8 @@ class _Clock:
         return [group["lr"] for group in self._optimizer.param_groups]
 
     def _set(self) -> None:
-        step, steps = self._done, self._steps
-        share = min(1.0, (step + 1) / max(1, round(0.05 * steps)), max(0, steps - step) / max(1, round(0.5 * steps)))
         for group in self._optimizer.param_groups:
-            group["lr"] = self._base * share
+            group["lr"] = self._base * share(self._done, self._steps)
 
 
 def _dev_loss(network: Any, lessons: Lessons) -> float:

@@ -134,7 +134,7 @@ def _trainer(
     )
     whole = steps if steps > 0 else -(-len(lessons) // batch)
     trainer.create_optimizer()
-    trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, lambda step: _share(step, whole))
+    trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, lambda step: share(step, whole))
     return trainer
 
 
@@ -143,7 +143,7 @@ def _row(lesson: dict[str, Any]) -> dict[str, list[int]]:
     return {"input_ids": ids, "labels": [-100] * start + ids[start:]}
 
 
-def _share(step: int, steps: int) -> float:
+def share(step: int, steps: int) -> float:
     """Opportune's default schedule: 5 % warm-up, constant, linear decay over the last half."""
     return min(1.0, (step + 1) / max(1, round(0.05 * steps)), max(0, steps - step) / max(1, round(0.5 * steps)))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import method_pages, strategy_pages, table
-from benchmarks.peer_trl import _share
+from benchmarks.peer_trl import share
 from benchmarks.scoring import agreement
 from benchmarks.worker import Worker
 from opportune import strategies
@@ -23,7 +23,7 @@ from opportune.training.schedule import rate_at
 def test_the_peer_trains_at_our_rate_at_every_step(steps):
     ours = Settings(rate=1e-3)
     for step in range(steps):
-        assert 1e-3 * _share(step, steps) == pytest.approx(rate_at(step, steps, 1e-3, ours.warmup, ours.decay))
+        assert 1e-3 * share(step, steps) == pytest.approx(rate_at(step, steps, 1e-3, ours.warmup, ours.decay))
 
 
 def test_agreement_counts_predictions_and_finds_the_largest_gap():
