@@ -2,8 +2,8 @@
 
 python -m benchmarks.flexibility
 
-2,000 training examples; each arm at its own learning rate, chosen on dev among four. Schulman 2025 expects equal scores
-as long as the adapter's capacity is not exceeded. Goes on where an earlier sitting stopped.
+2,000 training examples, read once; each arm at its own learning rate, chosen on dev among four. Schulman 2025 expects
+equal scores as long as the adapter's capacity is not exceeded. Goes on where an earlier sitting stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.compared import row_of
 from benchmarks.kept import accuracy_by, keep_option, measure_kept
 from opportune.api import task_from_records
 
-RANKS, EPOCHS = (1, 4, 16, 64), 3
+RANKS, EPOCHS = (1, 4, 16, 64), 1
 SIZES = {"train": 2000, "dev": 100, "test": 200}
 QUICK = {"train": 8, "dev": 2, "test": 4}
 BANDS = (8, 16, 24, 48)  # actions, up to
