@@ -191,7 +191,7 @@ def test_one_refusal_holds_all_calls_for_as_long_as_the_server_asks():
         return None
 
     starts = []
-    with StandIn(shout, reply=busy) as server:
+    with StandIn(shout, reply=busy, latency=0.2) as server:  # the refusal is heard before any answer
         answers = ask(endpoint(server), [prompt(f"q{i}") for i in range(12)])
     assert all(answer.error is None for answer in answers.values())
     assert sum(start - told[0] < 0.4 for start in starts) <= 3  # those that were under way already
