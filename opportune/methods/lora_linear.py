@@ -30,5 +30,5 @@ class LoraLinear(torch.autograd.Function):
         gradient = gradients[0].reshape(-1, weight.shape[0])
         d_inner = (gradient @ up).mul_(ctx.scaling)
         d_hidden = (gradient @ weight).addmm_(d_inner, down).view(ctx.shape) if ctx.needs_input_grad[0] else None
-        d_up = (gradient.t() @ inner).mul_(ctx.scaling)
+        d_up = (inner.t() @ gradient).mul_(ctx.scaling).t()  # twice as fast as gradient^T inner
         return d_hidden, None, None, d_inner.t() @ rows, d_up, None
