@@ -24,7 +24,7 @@ from opportune.inference.dense import attend_densely, seen_by
 class Tile:
     """Rows start:stop see every cached position, the plan's shared rows, and rows first:stop under an additive mask.
 
-    A tile within the shared rows (start < shared) has first = 0 and sees rows first:stop only.
+    A tile that begins within the shared rows (start < shared) has first = 0, so that they are among its own.
     """
 
     start: int
@@ -47,10 +47,12 @@ def tree_plan(parents: Sequence[int], positions: Sequence[int], shared: int = 0,
 
     parents[i] is the row of i's parent, or -1 for a child of the cached prefix. The first `shared` rows are one chain
     that every later row sees, so a later root's parent may be -1 or the chain's end. Whole subtrees are gathered into
-    tiles of about `tile` rows; a larger subtree is cut into chunks of queries. ValueError if not depth first.
+    tiles of about `tile` rows, the shared rows into the first; a larger subtree is cut into chunks of queries.
+    ValueError if not depth first.
     """
     ends = _subtree_ends(parents, shared)
     bounds = torch.tensor(ends)
+    bounds[:shared] = len(parents)
     tiles = []
     for first, last in _groups(parents, ends, shared, tile):
         for start, stop in _chunks(first, last, tile):
@@ -83,9 +85,9 @@ def _subtree_ends(parents: Sequence[int], shared: int) -> list[int]:
 
 
 def _groups(parents: Sequence[int], ends: list[int], shared: int, tile: int) -> list[tuple[int, int]]:
-    """Runs of whole top subtrees of at most `tile` rows together, or one larger subtree."""
-    groups = [(0, shared)] if shared else []
-    row, first = shared, shared
+    """Runs of whole top subtrees of at most `tile` rows together, or one larger subtree; the shared rows come first."""
+    groups = []
+    row, first = shared, 0
     while row < len(parents):
         if row > first and ends[row] - first > tile:
             groups.append((first, row))
@@ -220,11 +222,12 @@ def _attend(
     """Attention tile by tile: the output [T, H, D] and each tile's probabilities [K, G n, W]. Differentiable."""
     heads, groups = query.shape[0], key.shape[0]
     outputs, probabilities = [], []
+    query = query * scaling
     for tile, mask in zip(plan.tiles, masks, strict=True):
         rows = tile.stop - tile.start
         keys = _columns(key, cached[0] if cached else None, plan, tile)
         values = _columns(value, cached[1] if cached else None, plan, tile)
-        asked = (query[:, tile.start : tile.stop] * scaling).reshape(groups, -1, query.shape[-1])
+        asked = query[:, tile.start : tile.stop].reshape(groups, -1, query.shape[-1])
         scores = torch.bmm(asked, keys.transpose(1, 2))
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
@@ -259,12 +262,12 @@ class _TiledAttention(torch.autograd.Function):
             values = _columns(value, cached[1] if cached else None, plan, tile)
             gradient = gradients[0][span].transpose(0, 1).reshape(groups, -1, value.shape[-1])
             d_scores = torch.bmm(gradient, values.transpose(1, 2))
-            d_scores = torch._softmax_backward_data(d_scores, weights, -1, weights.dtype).mul_(ctx.scaling)
+            d_scores = torch._softmax_backward_data(d_scores, weights, -1, weights.dtype)
             d_query[:, span] = torch.bmm(d_scores, keys).view(query.shape[0], -1, query.shape[-1])
             asked = query[:, span].reshape(groups, -1, query.shape[-1])
             _add_columns(d_key, d_scores, asked, plan, tile)
             _add_columns(d_value, weights, gradient, plan, tile)
-        return d_query, d_key, d_value, None, None, None, None
+        return d_query.mul_(ctx.scaling), d_key.mul_(ctx.scaling), d_value, None, None, None, None
 
 
 def _add_columns(total: Tensor, weights: Tensor, rows: Tensor, plan: Plan, tile: Tile) -> None:
