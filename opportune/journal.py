@@ -7,7 +7,7 @@ usage that was measured, so that each arm is charged as if it had run alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 from opportune.cost import Amount
 from opportune.evaluate import Call
@@ -32,23 +32,26 @@ class StoreJournal:
     seed: int
     stage: str
     model_key: str
+    _failed: dict[tuple[str, int, int], CallRecord] = field(default_factory=dict)  # by place: what is asked again
 
     def known(self, calls: Sequence[Call]) -> Mapping[int, Completion]:
         """Answers of this arm from before, and of other arms that asked the same; failed calls are asked again."""
         if not calls:
             return {}
         keys = [self._key(call) for call in calls]
-        mine = {
-            (record.example, record.round, record.position): record
-            for record in self.store.calls(self.run, self.hash, self.seed, self.stage)
-            if record.error is None
-        }
+        mine = self._before()
+        self._failed.update({place: record for place, record in mine.items() if record.error is not None})
         found: dict[int, Completion] = {}
         for index, (call, key) in enumerate(zip(calls, keys, strict=True)):
             record = mine.get((call.conversation, call.round, call.position))
-            if record is not None and record.key == key:
+            if record is not None and record.key == key and record.error is None:
                 found[index] = _completion(record)
         return found | self._shared(calls, {i: key for i, key in enumerate(keys) if i not in found})
+
+    def _before(self) -> dict[tuple[str, int, int], CallRecord]:
+        """What is there of this arm, by its place."""
+        records = self.store.calls(self.run, self.hash, self.seed, self.stage)
+        return {(record.example, record.round, record.position): record for record in records}
 
     def _shared(self, calls: Sequence[Call], keys: Mapping[int, str]) -> dict[int, Completion]:
         others = self.store.find_calls(self.run, sorted(set(keys.values()))) if keys else {}
@@ -68,7 +71,13 @@ class StoreJournal:
         return digest([self.model_key, asdict(call.prompt)])
 
     def _record(self, call: Call, completion: Completion, shared: bool) -> CallRecord:
-        usage = completion.usage
+        # A try that failed may have been paid for: what it used stays on the bill of the one that takes its place.
+        lost = self._failed.get((call.conversation, call.round, call.position))
+        usage, copied = completion.usage, shared and lost is None
+        saved = (usage.tokens_in, usage.tokens_out) if shared else (usage.cached_in, usage.cached_out)
+        if lost is not None:
+            usage = _with_loss(usage, lost)
+            saved = saved[0] + lost.cached_in, saved[1] + lost.cached_out
         return CallRecord(
             run=self.run,
             hash=self.hash,
@@ -90,11 +99,21 @@ class StoreJournal:
             shots_dropped=completion.shots_dropped,
             tokens_cut=completion.tokens_cut,
             error=completion.error,
-            shared=shared,
+            shared=copied,
             # A copy saves nothing but by being one.
-            cached_in=0 if shared else usage.cached_in,
-            cached_out=0 if shared else usage.cached_out,
+            cached_in=0 if copied else saved[0],
+            cached_out=0 if copied else saved[1],
         )
+
+
+def _with_loss(usage: Usage, lost: CallRecord) -> Usage:
+    return replace(
+        usage,
+        tokens_in=usage.tokens_in + lost.tokens_in,
+        tokens_out=usage.tokens_out + lost.tokens_out,
+        seconds=usage.seconds + lost.seconds,
+        flops=usage.flops + lost.flops,
+    )
 
 
 def _completion(record: CallRecord) -> Completion:

@@ -101,7 +101,7 @@ def fitting(names: Sequence[str], task: Task) -> tuple[str, ...]:
     """Those recipes that make sense for the task and do not need more examples than it has."""
     names = [name for name in names if task.kind == "choice" or ("calibrate" not in name and name != "tfidf")]
     if task.choices is None:
-        names = [_WITHOUT_LABELS.get(name, name) for name in names if name != "tfidf"]
+        names = [_WITHOUT_LABELS.get(name, name) for name in names if name != "tfidf" and "=batch" not in name]
     return tuple(name for name in names if _shots(name) <= len(task.train))
 
 

@@ -63,6 +63,7 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
     pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code, settings.remote())
     arms = _arms(task, settings)
     _check(arms, task)
+    _check_metric(metric, task, pool)
     general = general_text(settings.general)
     texts = digests_of(method for arm in arms for method in arm.methods)  # a broken line is said before anything runs
     texts += [general.digest] if settings.general else []
@@ -134,6 +135,17 @@ def _check(arms: Sequence[Arm], task: Task) -> None:
         flow = strategy.prepare(task.view(), 0)
         next(flow, None)
         flow.close()
+
+
+def _check_metric(metric: Metric, task: Task, pool: ModelPool) -> None:
+    """A function that fails, or a grader that is not there, is said before anything is asked."""
+    if isinstance(metric, Graded):
+        ref = recipes_.model_ref(metric.model)
+        if not is_remote(ref):
+            pool.locate(ref)
+        return
+    for example in task.test[:1]:
+        metric.score(example.target, example)
 
 
 def _check_lessons(arm: Arm, task: Task, lacks: Callable[[Example], str | None]) -> None:

@@ -84,6 +84,8 @@ def test_list_names_everything(capsys):
         (["compare", "rows.csv", "--seeds", "0"], "seeds"),
         (["compare", "rows.csv", "--limit", "some"], "some"),
         (["compare", "rows.csv", "--colour", "red"], "--colour"),
+        (["compare", "rows.csv", "--instruction", "caf\udce9"], "no UTF-8 text"),
+        (["lens", "caf\udce9", "--recipe", "zero-shot"], "no UTF-8 text"),
         (["show"], "no runs in"),
         (["ask", "latest", "zero-shot", "x"], "no runs in"),
     ],

@@ -9,6 +9,7 @@ import torch
 
 from opportune import arm as arm_module
 from opportune.api import compare
+from opportune.errors import OpportuneError
 from opportune.store import Store
 from tests.models.hostile import StandIn
 from tests.toy import toy_task
@@ -67,6 +68,12 @@ def test_any_other_error_of_torch_is_a_defect_that_shows(model, tmp_path, monkey
         ("yield 3", "ask() failed: TypeError"),
         ("yield ['what?']", "ask yielded 'what?', not a Prompt"),
         ("return reply.texts[0]", "not an Answer"),
+        ("return Answer(5)", "an Answer whose text is 5"),
+        ("return Answer('x', raw=None)", "an Answer whose raw is None"),
+        ("return Answer('x', scores=[1, 2])", "an Answer whose scores are [1, 2]"),
+        ("yield [Prompt(())]", "a Prompt whose messages are ()"),
+        ("yield [Prompt((Message('user', 5),))]", "a Prompt with the content 5"),
+        ("raise SystemExit(3)", "ask() failed: SystemExit: 3"),
     ],
 )
 def test_a_strategy_of_ones_own_that_fails_is_a_failed_arm(model, tmp_path, line, said):
@@ -102,6 +109,22 @@ def test_a_metric_of_ones_own_that_fails_is_a_failed_arm(model, tmp_path):
     assert found["custom"][0] == "failed"
     assert "score() failed on the answer 'tool': ZeroDivisionError" in found["custom"][1]
     assert found["majority"][0] == "done"
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("python:path={}", r"score\(\) failed on the answer 'xylophone': ZeroDivisionError"),
+        ("rubric:text=good,model=no/such/model.gguf", "no model at"),
+    ],
+)
+def test_a_metric_that_cannot_score_is_said_before_anything_is_asked(model, tmp_path, metric, said):
+    (tmp_path / "mine.py").write_text("def score(answer, target, input):\n    return 1 / 0\n")
+    task = replace(toy_task("text"), metric=metric.format(f'"{tmp_path / "mine.py"}"'))
+    with pytest.raises(OpportuneError, match=said):
+        compare(task, recipes=["zero-shot"], models=[model], runs=tmp_path / "runs")
+    with Store.open(tmp_path / "runs") as store:
+        assert not store.list_runs()
 
 
 def test_what_cannot_fit_the_memory_is_not_begun(model, tmp_path, monkeypatch):

@@ -49,6 +49,9 @@ def _run_together(arguments: list[str] | None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
+    for given in sys.argv[1:] if arguments is None else arguments:
+        if not given.isprintable() and any("\ud800" <= character <= "\udfff" for character in given):
+            return _complain(f"{given.encode(errors='backslashreplace').decode()!r} is no UTF-8 text")
     try:
         result: Any = app(arguments, standalone_mode=False)
     except OpportuneError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -123,6 +124,8 @@ class Endpoint:
             parts.append(f"choices by {SAID[self.choosing]}")
         if missing := sorted(self._caller.dialect.without):
             parts.append(f"it takes no {', no '.join(missing)}")
+        if self._caller.other_name is not None:
+            parts.append(f"the server calls it {self._caller.other_name}")
         if self._caller.absent is not None:
             parts.append("not there now: only answers from the response cache")
         return ", ".join(parts)
@@ -263,8 +266,8 @@ class Endpoint:
         """A failure that no other call of this model would escape, as one line that says what to do."""
         if isinstance(failure, RefusedError) and failure.status == 404:
             return ModelError(
-                f"{self.base_url} has no model {self.name!r} for the {self.api} API (404: {failure.message}): check "
-                "the name, and that --base-url is right (most end in /v1)"
+                f"{self.base_url} has no model {self.name!r}, or not the API that was called (404: {failure.message}): "
+                "check the name, that --base-url is right (most end in /v1), and api= and format= of the recipe"
             )
         return ModelError(f"{self.base_url} does not answer as {self.info.name}: {failure}")
 
@@ -293,7 +296,8 @@ def _address(url: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise ModelError(f"--base-url {url!r} is no address of a server: http://HOST:PORT/v1")
+        shown = re.sub(r"//[^/]*@", "//...@", url)
+        raise ModelError(f"--base-url {shown!r} is no address of a server: http://HOST:PORT/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ModelError("--base-url should hold no name, key or query: the key comes from OPENAI_API_KEY")
     return parts.geturl().rstrip("/")

@@ -8,6 +8,7 @@ Keys never leave this file: not in errors, not in logs.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import re
@@ -44,6 +45,7 @@ OPENAI = "https://api.openai.com/v1"
 _BUSY = (429, 503)
 _BY_CHANCE = (408, 409, 425, 500, 502, 504, 520, 522, 524, 529)
 _LONGEST_BACKOFF = 20.0
+_HALVES = re.compile("[\ud800-\udfff]")
 _MARGIN = 4 / 3  # by which a prompt's tokens may exceed the estimate when the worst case is set aside
 
 
@@ -200,7 +202,7 @@ class Caller:
         try:
             async with asyncio.timeout(self.patience.timeout):
                 response = await client.post(PATHS[request.api], cast_to=httpx2.Response, body=request.body)
-            answer = response.json()
+            answer = _parsed(response.text)
         except (TimeoutError, openai.APITimeoutError):
             pace.troubled(time.monotonic(), start)
             raise RetryError(f"no answer within {self.patience.timeout:g} s", perhaps_billed=True) from None
@@ -284,9 +286,15 @@ class Caller:
         dollars = self.price.dollars(tokens_in, tokens_out) if self.price else 0.0
         return Spend(round(tokens_in + tokens_out), dollars)
 
+    @property
+    def other_name(self) -> str | None:
+        """What the server calls the model, where that is not what it was asked for."""
+        return next((name for name in self._names[1:] if not alike(self.name, name)), None)
+
     def redacted(self, text: str) -> str:
         """A server's words without any key that they quote."""
-        key = os.environ.get("OPENAI_API_KEY")
+        text = re.sub(r"Bearer [^\s'\"]+", "Bearer ...", text)
+        key = os.environ.get("OPENAI_API_KEY", "").strip()
         return re.sub(r"sk-[\w*.-]+", "sk-...", text.replace(key, "...") if key else text)
 
     @cached_property
@@ -294,7 +302,16 @@ class Caller:
         """The official client, its own retries off."""
         from openai import AsyncOpenAI
 
-        key = os.environ.get("OPENAI_API_KEY") or ("none" if self.base_url != OPENAI else None)
+        key = os.environ.get("OPENAI_API_KEY", "").strip() or ("none" if self.base_url != OPENAI else None)
         if key is None:
             raise ModelError(f"{self.base_url} needs a key: set OPENAI_API_KEY, or name another server with --base-url")
+        if not (key.isascii() and key.isprintable()):
+            raise ModelError("OPENAI_API_KEY holds a character that no key has (a line break, an accent): set it anew")
         return AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=self.patience.timeout)
+
+
+def _parsed(text: str) -> Any:
+    """JSON without halves of characters, which nothing can encode: proxies leave them where they cut an emoji."""
+    found = json.loads(text)
+    whole = "\\ud" not in text.lower()
+    return found if whole else json.loads(_HALVES.sub("\ufffd", json.dumps(found, ensure_ascii=False)))

@@ -76,11 +76,13 @@ class Recall:
         self.cache.keep(key, 0, [Kept([finding], 0, 0, 0.0, None)], self.base_url, self.name)
 
     def _key(self, request: Request) -> str:
-        """Of everything that was sent but how many samples were asked for at once, and from which of them on."""
+        """Of everything that was sent but how many samples were asked for at once, and from which of them on; and of
+        the seed where that could not be sent."""
         body = {name: value for name, value in request.body.items() if name != "n"}
         if "seed" in body:
             body["seed"] -= request.first
-        return digest([self.base_url, request.api, body])
+        drawn = [] if request.unsaid_seed is None else [request.unsaid_seed]
+        return digest([self.base_url, request.api, body, *drawn])
 
 
 def _priced(kept: Kept, price: Price) -> Kept:

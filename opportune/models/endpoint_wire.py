@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from opportune.inference.rendering import plain
 from opportune.types import Message, Prompt
+from opportune.values import bounded
 
 Api = Literal["chat", "completions"]
 PATHS: dict[Api, str] = {"chat": "/chat/completions", "completions": "/completions"}
@@ -24,6 +25,7 @@ _TOO_LONG = re.compile(
     r"|too many (input )?tokens|reduce the length",
     re.IGNORECASE,
 )
+_SNAPSHOT = re.compile(r"([@:].*|-\d{4}(\d\d)*(-\d\d)*)?")  # behind a model's name: "-2024-08-06", ":latest"
 _LIMIT = re.compile(r"(?:context (?:length|size|window)|n_ctx|limit|maximum)\D{0,30}?(\d{2,})", re.IGNORECASE)
 
 
@@ -42,6 +44,7 @@ class Request:
     tokens_in: int  # estimated
     samples: int = 0  # asked for together; 0: the reply is kept as one whole
     first: int = 0  # the number of the first of them
+    unsaid_seed: int | None = None  # of samples that the server draws as it likes: another seed, other samples
 
 
 @dataclass(slots=True)
@@ -88,7 +91,8 @@ def request(prompt: Prompt, api: Api, name: str, dialect: Dialect, *, have: int 
     body |= {k: v for k, v in optional.items() if wanted.get(k, True) and k not in dialect.without}
     body[dialect.length] = prompt.max_tokens
     tokens_in = estimated_tokens(text) + 4 * len(prompt.messages)
-    return Request(api, body | extra, text, prompt.max_tokens * samples, tokens_in, samples, have)
+    unsaid = prompt.seed if prompt.temperature > 0 and "seed" in dialect.without else None
+    return Request(api, body | extra, text, prompt.max_tokens * samples, tokens_in, samples, have, unsaid)
 
 
 def chat(prompt: Prompt, *, asks: bool) -> list[dict[str, str]]:
@@ -110,8 +114,8 @@ def stops_of(prompt: Prompt, api: Api) -> tuple[str, ...]:
 def telling(prompt: Prompt) -> Prompt:
     """The prompt with its choices said in it, unless it names them all: what writes its answer must have seen them."""
     choices = prompt.choices or ()
-    said = "\n".join(message.content for message in prompt.messages if not message.shot)
-    if all(choice in said for choice in choices):
+    said = "\n".join(_own_words(message) for message in prompt.messages if not message.shot)
+    if all(re.search(bounded(choice), said) for choice in choices):
         return prompt
     note = f"The answer is exactly one of: {'; '.join(choices)}."
     first, *rest = prompt.messages
@@ -122,6 +126,12 @@ def telling(prompt: Prompt) -> Prompt:
     shift = len(content) - len(first.content)
     cut = first.cut and (first.cut[0] + shift, first.cut[1] + shift)
     return replace(prompt, messages=(Message(first.role, content, False, cut), *rest))
+
+
+def _own_words(message: Message) -> str:
+    """What is the same for all questions: a message without its input."""
+    start, stop = message.cut or (0, 0)
+    return f"{message.content[:start]}\n{message.content[stop:]}"
 
 
 def texts_of(answer: Any, prompt: Prompt, api: Api) -> tuple[str, ...]:
@@ -194,7 +204,9 @@ def context_told(message: str, details: Any) -> int | None:
 def alike(asked: str, answered: str) -> bool:
     """Whether a reply's model can be the one that was asked for: a dated snapshot, a path, another case."""
     mine, theirs = (re.sub(r"\.gguf$", "", name.casefold()) for name in (asked, answered))
-    return theirs.startswith(mine) or theirs.endswith(mine) or mine.endswith(theirs)
+    if theirs.startswith(mine):
+        return _SNAPSHOT.fullmatch(theirs[len(mine) :]) is not None
+    return any(path.endswith(end) and path[-len(end) - 1] in "/\\" for path, end in ((theirs, mine), (mine, theirs)))
 
 
 def bounds(texts: Sequence[str]) -> int:

@@ -49,7 +49,7 @@ def load_model(
     place = choose_device(device)
     kind = choose_dtype(dtype, place)
     check_quantisation(quantise, place)
-    folder = find(name, progress or _announce)
+    folder = find(name, progress or announce)
     check_folder(folder)
     config = read_config(folder, trust_remote_code)
     options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
@@ -133,6 +133,7 @@ def _tokenizer(folder: Path, options: dict[str, bool]) -> Any:
         raise ModelError(f"the tokenizer in {folder} cannot be loaded: {first_line(error)}") from error
 
 
-def _announce(stage: str, done: int, _total: int) -> None:
+def announce(stage: str, done: int, _total: int) -> None:
+    """A line on standard error when a stage begins."""
     if done == 0:
         print(f"{stage} ...", file=sys.stderr)

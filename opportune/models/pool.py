@@ -8,7 +8,8 @@ from typing import Any
 from opportune.cost import Amount, Meter
 from opportune.errors import RecipeError
 from opportune.models.endpoint import Endpoint, Remote, is_remote
-from opportune.models.loading import load_model
+from opportune.models.folder import check_folder
+from opportune.models.loading import announce, find, load_model
 from opportune.models.local import Local
 from opportune.spec import ModelRef
 from opportune.types import ModelInfo
@@ -43,6 +44,10 @@ class ModelPool:
             return Amount()
         self.info(ref)
         return self._known[str(ref)][1]
+
+    def locate(self, ref: ModelRef) -> None:
+        """Make sure that a local model is there, without loading it. Raises ModelError."""
+        check_folder(find(ref.name, announce))
 
     def endpoint(self, ref: ModelRef) -> Endpoint:
         """The model behind a server; always the same one, which knows the server's pace."""

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
+from opportune.errors import RecipeError
 from opportune.strategies.extracting import extract
 from opportune.types import Answer, Completion, Flow, Prompt, Question, TaskView
 
@@ -24,7 +25,14 @@ BATCH = 64  # inputs whose mean probabilities are the prior; Zhou et al. find it
 
 
 def settle_prior(make: MakePrompt, task: TaskView, calibrate: Calibrate, seed: int) -> Flow[Prior]:
-    """The prior that serves every question, where prompt and choices are the same for all; one round of calls."""
+    """The prior that serves every question, where prompt and choices are the same for all; one round of calls.
+
+    Raises RecipeError where there is nothing to calibrate, or no prior that could serve all.
+    """
+    if calibrate != "none" and task.kind != "choice":
+        raise RecipeError(f"calibrate={calibrate} weighs the choices of a question; this task's answers are free text")
+    if calibrate == "batch" and task.choices is None:
+        raise RecipeError("calibrate=batch needs choices that all questions share; calibrate=contextual does not")
     if calibrate == "none" or task.choices is None:
         return None
     completions = yield [make(Question(text)) for text in _inputs(task, calibrate, seed)]

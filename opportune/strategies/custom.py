@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import inspect
 import runpy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
 
 from opportune.errors import OpportuneError, OwnCodeError, RecipeError
 from opportune.strategies.sampling import changed, seeded
-from opportune.types import Answer, Example, Flow, Lesson, Prompt, Question, TaskView, digest
+from opportune.types import Answer, Example, Flow, Lesson, Message, Prompt, Question, TaskView, digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Custom:
         answer = yield from self._held("ask", ask, (question, task, *prepared.given), prepared.seed)
         if not isinstance(answer, Answer):
             raise OwnCodeError(f"custom:path={self.path}: ask returned {answer!r:.60}, not an Answer")
+        if (fault := _fault_of_answer(answer)) is not None:
+            raise OwnCodeError(f"custom:path={self.path}: ask returned an Answer {fault}")
         return answer
 
     def teach(self, example: Example, task: TaskView, prepared: Ready) -> list[Lesson]:
@@ -87,6 +90,8 @@ class Custom:
         def drawn(prompt: Prompt) -> Prompt:
             if not isinstance(prompt, Prompt):
                 raise OwnCodeError(f"custom:path={self.path}: {name} yielded {prompt!r:.60}, not a Prompt, in its list")
+            if (fault := _fault_of_prompt(prompt)) is not None:
+                raise OwnCodeError(f"custom:path={self.path}: {name} yielded a Prompt {fault}")
             return seeded(prompt, seed)
 
         with self._failing(name):
@@ -98,7 +103,7 @@ class Custom:
             yield
         except (OpportuneError, MemoryError):
             raise
-        except Exception as error:  # the function may do anything
+        except (Exception, SystemExit) as error:  # the function may do anything
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise OwnCodeError(f"custom:path={self.path}: {name}() failed: {said}") from error
 
@@ -111,6 +116,27 @@ class Custom:
         return found
 
 
+def _fault_of_answer(answer: Any) -> str | None:
+    if not isinstance(answer.text, str | None):
+        return f"whose text is {answer.text!r:.60}, neither a text nor None"
+    if not isinstance(answer.raw, str):
+        return f"whose raw is {answer.raw!r:.60}, not a text"
+    if answer.scores is not None and not (
+        isinstance(answer.scores, Mapping)
+        and all(isinstance(choice, str) and isinstance(score, Real) for choice, score in answer.scores.items())
+    ):
+        return f"whose scores are {answer.scores!r:.60}, not a number for each choice"
+    return None
+
+
+def _fault_of_prompt(prompt: Any) -> str | None:
+    messages = prompt.messages
+    if not isinstance(messages, tuple) or not messages or not all(isinstance(each, Message) for each in messages):
+        return f"whose messages are {messages!r:.60}, not a tuple of Message, at least one"
+    wrong = [each for each in messages if not isinstance(each.content, str)]
+    return f"with the content {wrong[0].content!r:.60}, not a text" if wrong else None
+
+
 _FILES: dict[tuple[str, str], dict[str, Any]] = {}
 
 
@@ -118,6 +144,6 @@ def _loaded(path: str, digest: str) -> dict[str, Any]:
     if (path, digest) not in _FILES:
         try:
             _FILES[path, digest] = runpy.run_path(str(Path(path).expanduser()))
-        except Exception as error:  # the file may do anything
+        except (Exception, SystemExit) as error:  # the file may do anything
             raise RecipeError(f"custom:path={path} cannot be loaded: {type(error).__name__}: {error}") from error
     return _FILES[path, digest]

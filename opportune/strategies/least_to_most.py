@@ -103,8 +103,10 @@ class LeastToMost:
 
     def _step(self, question: Question, part: str, *, first: bool) -> Message:
         """A simpler question; the first one after the problem it comes from, unless it holds that itself."""
-        problem = f"{question.input.strip()}\n\n" if first and self.decompose == "model" else ""
-        return wording.marked(f"{problem}Question: ", part, "\nAnswer:")
+        if self.decompose == "prefixes":
+            return wording.marked("Question: ", part, "\nAnswer:")
+        step = f"Question: {part}\nAnswer:"
+        return wording.marked("", question.input.strip(), f"\n\n{step}") if first else Message("user", step)
 
     def lacks(self, example: Example) -> str | None:
         """What an example would have to have to be taught by."""

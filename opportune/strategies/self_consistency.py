@@ -12,8 +12,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 from opportune.errors import RecipeError
+from opportune.metrics.scoring import normalise
 from opportune.options import build, resolved, within
 from opportune.spec import Part, Recipe
+from opportune.strategies import wording
 from opportune.strategies.sampling import changed, seeded
 from opportune.strategies.together import together
 from opportune.types import Answer, Example, Flow, Lesson, Prompt, Question, Strategy, TaskView
@@ -67,11 +69,14 @@ class SelfConsistency:
         warm = partial(self._warm, seed=seed)
         answers = yield from together([changed(inner.ask(question, task, settled), warm) for _ in range(self.n)])
         raw = "\n---\n".join(answer.raw for answer in answers)
-        votes = Counter(answer.text for answer in answers if answer.text is not None)
-        if not votes:
+        texts = [answer.text for answer in answers if answer.text is not None]
+        if not texts:
             return Answer(None, raw)
-        winner = votes.most_common(1)[0][0]
-        return Answer(winner, raw, {text: count / self.n for text, count in votes.items()})
+        # Free answers that the metrics hold equal vote together, under the first one's spelling.
+        key = normalise if wording.choices_of(question, task) is None else str
+        spelled = {key(text): text for text in reversed(texts)}
+        votes = Counter(spelled[key(text)] for text in texts)
+        return Answer(votes.most_common(1)[0][0], raw, {text: count / self.n for text, count in votes.items()})
 
     def _warm(self, prompt: Prompt, seed: int) -> Prompt:
         """With its answer sampled where it is written."""

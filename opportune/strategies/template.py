@@ -7,7 +7,8 @@ assistant (a beginning of the answer), which become messages of these roles.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ from opportune.strategies.picking import Pick, draw
 from opportune.types import Answer, Example, Flow, Format, Lesson, Message, Prompt, Question, Role, TaskView
 
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+_SEEN = ("input", "choices", "labels", "instruction", "examples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,19 @@ class Template:
         extracting.check("template", self.extract)
         if self.pick not in ("balanced", "random"):
             raise RecipeError(f"template:pick={self.pick}: its examples are balanced or random")
-        shots = tuple(Example(str(place), "a question", "yes") for place in range(self.k))
-        self._render(Question("a question", ("yes", "no")), TaskView("", "", "choice", ("yes", "no"), ()), shots)
+        with self._failing():
+            _environment().from_string(self.path)
 
     def prepare(self, task: TaskView, seed: int) -> Flow[tuple[Example, ...]]:
-        """Pick the examples. Raises RecipeError when there are fewer training examples than asked for."""
-        yield from ()
+        """Pick the examples. Raises RecipeError when there are fewer training examples than asked for, or the template
+        cannot be filled in with one of them."""
         if self.k > len(task.train):
             raise RecipeError(f"template:k={self.k} needs {self.k} training examples; the task has {len(task.train)}")
-        return draw(task.train, self.k, seed, balanced=self.pick == "balanced" and task.kind == "choice")
+        shots = draw(task.train, self.k, seed, balanced=self.pick == "balanced" and task.kind == "choice")
+        for example in task.train[:1]:
+            self._render(wording.ask_of(example), task, shots)
+        yield from ()
+        return shots
 
     def ask(self, question: Question, task: TaskView, prepared: tuple[Example, ...]) -> Flow[Answer]:
         """One call."""
@@ -72,9 +78,6 @@ class Template:
         return Prompt(messages, choices=choices, format=self.format, max_tokens=self.max_tokens)
 
     def _render(self, question: Question, task: TaskView, shots: tuple[Example, ...]) -> list[Message]:
-        from jinja2 import StrictUndefined, TemplateError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
         seen: Mapping[str, Any] = {
             "input": question.input,
             "choices": list(wording.choices_of(question, task) or question.choices or ()),
@@ -82,17 +85,30 @@ class Template:
             "instruction": task.instruction,
             "examples": [{"input": s.input, "target": s.target, "rationale": s.rationale or ""} for s in shots],
         }
-        try:
-            template = ImmutableSandboxedEnvironment(undefined=StrictUndefined).from_string(self.path)
+        with self._failing():
+            template = _environment().from_string(self.path)
             blocks = [role for role in _ROLES if role in template.blocks]
             if not blocks:
                 return [Message("user", template.render(seen).strip())]
             context = template.new_context(dict(seen))
             return [Message(role, "".join(template.blocks[role](context)).strip()) for role in blocks]
-        except (TemplateError, TypeError, ValueError, ZeroDivisionError) as error:
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a template may do anything but run code
             line = getattr(error, "lineno", None)
             place = f" (line {line})" if line else ""
-            raise RecipeError(f"template{place}: {error}; it may use {', '.join(seen)}") from error
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise RecipeError(f"template{place}: {said}; it may use {', '.join(_SEEN)}") from error
+
+
+def _environment() -> Any:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined)
 
 
 def _marked(message: Message, text: str) -> Message:

@@ -24,7 +24,7 @@ class Tfidf:
             raise RecipeError(f"tfidf:c={self.c:g} is out of range: above 0")
 
     def prepare(self, task: TaskView, seed: int) -> Flow[Any]:
-        """Fit on the training examples. Raises RecipeError for a task of free text."""
+        """Fit on the training examples. Raises RecipeError for a task of free text, and for one label or no word."""
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
@@ -35,7 +35,12 @@ class Tfidf:
             )
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
         model = make_pipeline(words, LogisticRegression(C=self.c, max_iter=1000, random_state=seed))
-        model.fit([example.input for example in task.train], [example.target for example in task.train])
+        if len({example.target for example in task.train}) < 2:
+            raise RecipeError("tfidf needs training examples of two labels at least")
+        try:
+            model.fit([example.input for example in task.train], [example.target for example in task.train])
+        except ValueError as error:  # from scikit-learn: no word at all
+            raise RecipeError(f"tfidf cannot be fitted to the training examples: {error}") from error
         yield from ()
         return model
 

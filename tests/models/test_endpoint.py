@@ -235,14 +235,47 @@ def test_no_server_no_key_no_address(monkeypatch):
         Endpoint("m", url, patience=HASTY).greet(choices=False)
     with pytest.raises(ModelError, match="set OPENAI_API_KEY"):
         Endpoint("m").greet(choices=False)
-    for address in ("localhost:8000", "ftp://x/v1", "http://", "http://me:word@host/v1", "http://host/v1?key=1"):
+    for address in (
+        "localhost:8000",
+        "ftp://x/v1",
+        "http://",
+        "http://me:word@host/v1",
+        "http://host/v1?key=1",
+        "http://me:word@host:99999/v1",
+    ):
         with pytest.raises(ModelError, match="--base-url") as caught:
             Endpoint("m", address)
-        assert "word" not in str(caught.value) or "http://me" not in str(caught.value)
+        assert "word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["\r", "\n", " \r\n"])
+def test_what_a_file_adds_to_a_key_is_not_sent(monkeypatch, ending):
+    monkeypatch.setenv("OPENAI_API_KEY", f"very-secret{ending}")
+    with StandIn(shout) as server:
+        assert ask(endpoint(server), [prompt("a")])[0].texts == ("A",)
+        assert server.headers["Authorization"] == "Bearer very-secret"
+
+
+@pytest.mark.parametrize("key", ["very\rsecret", "sécret-très"])
+def test_a_key_that_cannot_be_sent_is_one_line_without_it(monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with StandIn(shout) as server, pytest.raises(ModelError, match="OPENAI_API_KEY holds a character") as caught:
+        endpoint(server).greet(choices=False)
+    assert not any(part in str(caught.value) for part in ("very", "secret", "sécret"))
+
+
+def test_half_a_character_in_a_reply_is_replaced():
+    with StandIn(lambda text: "fruit \ud83d, \U0001f350") as server:
+        (answer,) = ask(endpoint(server), [prompt("a")]).values()
+    assert answer.texts == ("fruit \ufffd, \U0001f350",)
 
 
 def test_names_of_models_that_are_the_same():
     assert alike("gpt-4o", "gpt-4o-2024-08-06")
+    assert alike("gpt-3.5-turbo", "gpt-3.5-turbo-0125")
+    assert alike("llama3", "llama3:latest")
+    assert not alike("gpt-4o", "gpt-4o-mini")
+    assert not alike("o", "gpt-4o")
     assert alike("meta/llama-3", "llama-3")
     assert alike("llama-3", "/models/llama-3.gguf")
     assert not alike("gpt-4o", "gpt-3.5-turbo")
@@ -252,6 +285,7 @@ def test_a_server_may_call_the_model_otherwise_if_it_keeps_to_it():
     with StandIn(shout, name="served") as server:
         model = endpoint(server)
         assert ask(model, [prompt("a")])[0].texts == ("A",)
+        assert "the server calls it served" in model.describe()
         server.name = "third"
         model._caller.patience = Patience(1, 5, retries=1, backoff=0.01)
         assert "another model ('third')" in ask(model, [prompt("a")])[0].error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from opportune.models.endpoint_wire import telling
 from opportune.types import Message, Prompt
 from tests.models.hostile import StandIn, endpoint
 
@@ -99,6 +101,15 @@ def test_choices_are_said_once():
         messages = (Message("system", "Is it a fruit or a tool?"), Message("user", "pear"))
         ask(endpoint(server), Prompt(messages, choices=CHOICES))
         assert [m["content"] for m in server.bodies()[-1]["messages"]] == ["Is it a fruit or a tool?", "pear"]
+
+
+def test_what_the_input_happens_to_say_does_not_count_as_said():
+    said = "Is it so?\n\nText: I know my eyes saw it, yes or no"
+    begin = len("Is it so?\n\nText: ")
+    asked = Prompt((Message("user", said, False, (begin, len(said))),), choices=("yes", "no"))
+    assert "exactly one of: yes; no" in telling(asked).messages[0].content
+    named = replace(asked, messages=(Message("user", f"yes/no? {said}", False, (begin + 8, len(said) + 8)),))
+    assert telling(named) is named
 
 
 def test_the_completions_api_alone():

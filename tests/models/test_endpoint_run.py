@@ -109,6 +109,16 @@ def test_a_cap_is_kept_over_sittings_and_lifted_by_a_higher_one(tmp_path):
         assert run(max_tokens=1).run == capped.run
 
 
+def test_what_failed_calls_have_cost_counts_in_later_sittings(tmp_path):
+    empty = Reply(body={"model": "m", "choices": [], "usage": {"prompt_tokens": 990, "completion_tokens": 10}})
+    with StandIn(say, reply=lambda path, body: empty if "Text:" in str(body) else None) as server:
+        for _ in range(4):
+            where = {"base_url": server.url, "runs": tmp_path}
+            compare(task(), recipes=["zero-shot"], models=["openai:m"], max_tokens=20_000, **where)
+        asked = sum("Text:" in str(body) for body in server.bodies())
+    assert 15 <= asked <= 20
+
+
 def test_what_cannot_be_is_said_before_anything_is_asked(tmp_path):
     with StandIn(say) as server:
         here = {"models": ["openai:m"], "base_url": server.url, "runs": tmp_path}

@@ -35,6 +35,20 @@ def little_patience(monkeypatch):
     monkeypatch.setattr(endpoint_module, "Patience", lambda *given: replace(HASTY, retries=1))
 
 
+def test_seeds_have_samples_of_their_own_where_the_server_takes_none(response_folder):
+    drawn = iter(range(100))
+
+    def refuses(path, body):
+        return Reply(400, error("unknown parameter: 'seed'")) if "seed" in body else None
+
+    with StandIn(lambda text: f"no. {next(drawn)}", reply=refuses) as server:
+        kept = ResponseCache(response_folder)
+        first, second, again = (
+            answers(server, kept, prompt("a", temperature=1.0, seed=seed))[0].texts for seed in (1, 2, 1)
+        )
+    assert first == again != second
+
+
 @pytest.fixture
 def cache(response_folder):
     return ResponseCache(response_folder)

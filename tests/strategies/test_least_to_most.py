@@ -42,6 +42,14 @@ def test_sub_questions_are_asked_in_order_and_their_answers_built_upon():
     assert contents(last)[: len(contents(first))] == contents(first)
 
 
+def test_of_the_first_step_the_problem_may_be_shortened_and_the_questions_never():
+    model = Scripted(["1. How many has Bo?\n2. How many together?", "5.", "8.", "The answer is 8."])
+    talk("least-to-most:k=0", model, ASKED, sums())
+    _, first, second, _ = model.prompts
+    cuts = [(m.content[slice(*m.cut)] if m.cut else None) for m in (first.messages[-1], second.messages[-1])]
+    assert cuts == [ASKED.input, None]
+
+
 def test_prefixes_need_no_decomposing_call():
     asked = Question('Take the last letters of the words in "Ann Bo Cy Di" and concatenate them.')
     model = Scripted(["The answer is no.", "The answer is noy.", "The answer is noyi."])

@@ -94,6 +94,20 @@ def test_batch_calibration_divides_by_the_mean_over_training_inputs():
     assert not any("the saw" in p.messages[-1].content for p in model.prompts[:-1])
 
 
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        ("zero-shot:calibrate=batch", "choice", "choices that all questions share"),
+        ("k-shot:k=2,calibrate=batch", "choice", "choices that all questions share"),
+        ("zero-shot:calibrate=contextual", "text", "free text"),
+    ],
+)
+def test_a_calibration_that_would_do_nothing_is_refused(text, kind, said):
+    task = replace(toy_task(kind), choices=None)
+    with pytest.raises(RecipeError, match=said):
+        talk(text, Scripted({"": "tool"}), Question("the saw", ("saw", "tool")), task)
+
+
 def test_a_file_can_hold_the_instruction(tmp_path):
     file = tmp_path / "told.txt"
     file.write_text("Sort it.\n")

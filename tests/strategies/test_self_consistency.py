@@ -11,6 +11,7 @@ from opportune.models.scripted import Scripted
 from opportune.strategies.together import together
 from opportune.types import Completion, Message, Prompt, Question
 from tests.strategies.talk import strategy, sums, talk
+from tests.toy import toy_task
 
 ASKED = Question("Add 30 and 3.")
 
@@ -24,6 +25,15 @@ def test_one_prompt_with_n_samples_and_the_most_frequent_answer():
     assert answer.text == "33"
     assert answer.scores == {"33": 0.4, "30": 0.2, "3": 0.2}
     assert "who knows" in answer.raw
+
+
+def test_free_answers_that_a_metric_holds_equal_vote_together():
+    said = [f"The answer is {place}." for place in ("London", "Paris", "paris", "PARIS", "London")]
+    answer = talk(
+        "self-consistency:n=5,of=(chain-of-thought:k=0)", Scripted(["so"] * 5 + said), ASKED, toy_task("text")
+    )
+    assert answer.text == "Paris"
+    assert answer.scores == {"Paris": 0.6, "London": 0.4}
 
 
 def test_samples_that_part_are_brought_to_their_end_each():

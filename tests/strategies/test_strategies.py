@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from opportune.models.scripted import Scripted
 from opportune.options import build, load, resolved
 from opportune.recipe import arms
 from opportune.spec import ModelRef, Part, parse
-from opportune.types import Question, Strategy
+from opportune.types import Example, Question, Strategy
 from tests.toy import SECRET, toy_task
 
 TASK = toy_task()
@@ -161,6 +162,16 @@ def test_baselines_learn_from_train_alone():
     assert ask("majority", None).text == "fruit"
     assert ask("tfidf", None, question="a hammer").text == "tool"
     assert ask("tfidf", None, question="a plum").text == "fruit"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [([("a plum", "fruit"), ("a fig", "fruit")], "two labels"), ([("!", "fruit"), ("?", "tool")], "empty vocabulary")],
+)
+def test_what_a_classifier_cannot_learn_from_is_one_line(rows, said):
+    train = tuple(Example(str(place), text, label) for place, (text, label) in enumerate(rows))
+    with pytest.raises(RecipeError, match=said):
+        prepare(strategy("tfidf"), replace(TASK, train=train).view(), 0, None, NoJournal())
 
 
 def test_baselines_refuse_methods_and_models():

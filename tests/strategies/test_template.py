@@ -52,10 +52,30 @@ def test_the_recipe_keeps_the_templates_text_so_that_a_changed_file_is_another_r
     assert strategy(first).path == "one {{ input }}"
 
 
-@pytest.mark.parametrize("text", ["{{ nothing }}", "{% if %}", "{{ ''.__class__.__mro__ }}"])
-def test_what_a_template_may_not_do_is_one_line(tmp_path, text):
-    with pytest.raises(RecipeError, match="template"):
-        strategy(f"template:path={written(tmp_path, text)}")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ nothing }}",
+        "{% if %}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ '{}{}'.format(input) }}",
+        "{% for i in range(10000000) %}x{% endfor %}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ labels[2] }}",
+    ],
+)
+def test_what_a_template_may_not_do_is_one_line_before_anything_is_asked(tmp_path, text):
+    model = Scripted({"": "tool"})
+    with pytest.raises(RecipeError, match="template.*it may use input") as caught:
+        talk(f"template:path={written(tmp_path, text)}", model, Question("the saw"), toy_task())
+    assert "\n" not in str(caught.value)
+    assert not model.prompts
+
+
+def test_a_template_may_count_on_what_the_inputs_of_the_task_are_like(tmp_path):
+    file = written(tmp_path, "{{ input.split(' ')[1] }}: {{ choices[1] }}?")
+    model = Scripted({"saw: tool?": "tool"})
+    assert talk(f"template:path={file}", model, Question("the saw"), toy_task()).text == "tool"
 
 
 MINE = """
@@ -85,7 +105,12 @@ def test_a_file_that_prepares(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("x = 1", "no function ask"), ("def ask(q): pass", "should take 2 arguments"), ("1/0", "ZeroDivisionError")],
+    [
+        ("x = 1", "no function ask"),
+        ("def ask(q): pass", "should take 2 arguments"),
+        ("1/0", "ZeroDivisionError"),
+        ("import sys\nsys.exit(3)", "SystemExit: 3"),
+    ],
 )
 def test_a_file_that_does_not_fit_is_one_line(tmp_path, text, said):
     file = written(tmp_path, text, "mine.py")
@@ -129,4 +154,4 @@ def test_a_template_may_count_on_its_examples_and_labels(tmp_path):
     model = Scripted({"saw": "tool"})
     assert talk(f"template:k=2,path={file}", model, Question("the saw"), toy_task()).text == "tool"
     with pytest.raises(RecipeError, match="template"):
-        strategy(f"template:k=1,path={file}")
+        talk(f"template:k=1,path={file}", model, Question("the saw"), toy_task())
