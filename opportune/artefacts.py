@@ -20,7 +20,7 @@ from opportune.bill import Bill, read_bill
 from opportune.corpus.material import Material
 from opportune.cost import Amount
 from opportune.course import Course, School
-from opportune.errors import RecipeError
+from opportune.errors import ModelError, RecipeError
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.records import CurvePoint, Facts, LossChange
@@ -46,6 +46,7 @@ class Trained:
     folder: Path
     bills: tuple[Bill, ...]  # one per method of the chain
     forgetting: LossChange | None = None  # on general text
+    notes: tuple[str, ...] = ()
 
     @property
     def tuning(self) -> Amount:
@@ -58,11 +59,11 @@ class Trained:
         return sum((bill.training for bill in self.bills), Amount())
 
     def add_to(self, facts: Facts) -> Facts:
-        """The arm's facts with those of its training; of a chain, the last method's rate."""
+        """The arm's facts with those of its training; of a chain, the last method's rate and gap."""
         last = self.bills[-1]
         return replace(
             facts,
-            trainable_parameters=last.trainable,
+            trainable_parameters=sum(bill.trainable for bill in self.bills),
             artefact=str(self.folder),
             artefact_bytes=sum(file.stat().st_size for file in self.folder.glob("*/**/*") if file.is_file()),
             rate=last.rate,
@@ -71,8 +72,8 @@ class Trained:
             forgetting=self.forgetting,
             gap=last.gap,
             read=tuple(bill.read for bill in self.bills if bill.read is not None),
-            lessons_cut=last.lessons_cut,
-            notes=(*facts.notes, *dict.fromkeys(bill.layout for bill in self.bills if bill.layout)),
+            lessons_cut=max(bill.lessons_cut for bill in self.bills),
+            notes=(*facts.notes, *self.notes, *dict.fromkeys(bill.layout for bill in self.bills if bill.layout)),
         )
 
 
@@ -84,15 +85,16 @@ def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
     materials = [school.material(method, model) for method in arm.methods]
     key = _key(school, model, materials)
     folder = store.folder / "artefacts" / key
-    before = forgetting.loss(store, school.general, model, digest([model.info.digest, model.info.dtype]))
+    before, unmeasured = _general_loss(store, school, model, digest([model.info.digest, model.info.dtype]))
     with _locked(store.folder / "locks" / key, school.tell):
         if (folder / "artefact.json").exists():
             trained = _loaded(folder, key, arm.methods, model)
         else:
             _announce(arm.model, pool, model.info)
             trained = _trained(school, model, materials, folder, key)
-    after = forgetting.loss(store, school.general, trained.model, key)
-    trained = replace(trained, forgetting=forgetting.change(school.general, before, after))
+    after = before and forgetting.loss(store, school.general, trained.model, key)
+    notes = (*school.left_out(), *unmeasured)
+    trained = replace(trained, forgetting=forgetting.change(school.general, before, after), notes=notes)
     store.put_curve(
         [
             CurvePoint(item.run, item.hash, item.seed, trial, step, values)
@@ -101,6 +103,16 @@ def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
         ]
     )
     return trained
+
+
+def _general_loss(
+    store: Store, school: School, model: Local, key: str
+) -> tuple[forgetting.Loss | None, tuple[str, ...]]:
+    """The loss on general text; where it cannot be measured, a note of why."""
+    try:
+        return forgetting.loss(store, school.general, model, key), ()
+    except ModelError as error:
+        return None, (f"forgetting is not measured: {error}",)
 
 
 @contextmanager

@@ -71,6 +71,19 @@ class School:
     def _taught(self, example: Example, view: TaskView) -> list[Lesson]:
         return self.arm.strategy.teach(example, view, self.prepared)
 
+    def left_out(self) -> list[str]:
+        """What of the examples the strategy cannot teach, in a line for each split."""
+        lacks = getattr(self.arm.strategy, "lacks", None)
+        if lacks is None:
+            return []
+        found = []
+        for split in ("train", "dev"):
+            examples = self.task.split(split)
+            reasons = [reason for reason in map(lacks, examples) if reason is not None]
+            if reasons:
+                found.append(f"{len(reasons)} of {len(examples)} {split} examples teach nothing: none has {reasons[0]}")
+        return found
+
     def hints(self, model: Local) -> Hints:
         """The task's instruction and labels in tokens."""
 

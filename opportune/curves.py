@@ -7,13 +7,14 @@ the labelled examples is measured once. Sizes, draws and recipes asked for later
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from opportune import evaluate, labels, scoring
 from opportune import recipe as recipes_
 from opportune.comparison import of_run
-from opportune.errors import OpportuneError, RecipeError, TaskError
+from opportune.errors import OpportuneError, RecipeError, TaskError, UnpredictableError
 from opportune.estimate import predict
 from opportune.evaluate import NoJournal
 from opportune.labels import Curves, Measured
@@ -65,8 +66,8 @@ def curve(
     watcher: CurveWatcher,
     source: str = "",
 ) -> Curves:
-    """Measure the settings' recipes at each size and draw. Raises UsageError for bad input before anything is measured,
-    OpportuneError when a recipe fails."""
+    """Measure the settings' recipes at each size and draw; one that fails there is left out there, and told. Raises
+    UsageError for bad input before anything is measured, and where nothing could be."""
     sizes = _checked(sizes, draws, task)
     models = tuple(recipes_.model_ref(name) for name in settings.models)
     arms = [arm for text in recipes_.expanded(settings.recipes, task) for arm in recipes_.arms(text, models)]
@@ -80,9 +81,12 @@ def curve(
     found: dict[str, dict[int, list[tuple[str, list[OutcomeRecord]]]]] = {arm.text: {} for arm in arms}
     for place, cell in enumerate(cells):
         watcher.cell(place, cell.task.name)
-        name, outcomes = _measure(cell, settings, store, watcher, source)
-        for arm in cell.arms:
-            found[arm.text].setdefault(cell.size, []).append((name, outcomes[arm.text]))
+        name, outcomes, failures = _measure(cell, settings, store, watcher, source)
+        notes += failures
+        for text, answered in outcomes.items():
+            found[text].setdefault(cell.size, []).append((name, answered))
+    if not any(found.values()):
+        raise RecipeError(f"nothing could be measured: {'; '.join(notes)}")
     measured = [_measured(arm, arm in flat, found[arm.text], task, sizes) for arm in arms]
     return labels.build(task.name, short_name(task.metric), sizes, draws, measured, notes)
 
@@ -175,26 +179,28 @@ def _predicted(cells: Sequence[Cell], settings: Settings) -> list[float]:
     for cell in cells:
         for arm in cell.arms:
             if arm.model and not is_remote(arm.model) and (cell.size, arm.text) not in known:
-                cost = predict(arm, cell.task, pool.base(arm.model), 0)
-                known[cell.size, arm.text] = cost.total().seconds or 0.0
+                with suppress(UnpredictableError):
+                    cost = predict(arm, cell.task, pool.base(arm.model), 0)
+                    known[cell.size, arm.text] = cost.total().seconds or 0.0
     return [sum(known.get((cell.size, arm.text), 0.0) for arm in cell.arms) for cell in cells]
 
 
 def _measure(
     cell: Cell, settings: Settings, store: Store, watcher: Watcher, source: str
-) -> tuple[str, dict[str, list[OutcomeRecord]]]:
-    """Run a cell, or find it done; its run and the test outcomes of each recipe."""
+) -> tuple[str, dict[str, list[OutcomeRecord]], list[str]]:
+    """Run a cell, or find it done; its run, the test outcomes of each recipe, and which failed."""
     asked = replace(settings, recipes=tuple(arm.text for arm in cell.arms), seeds=1, growing=True)
     record = run(cell.task, asked, store, watcher, source)
     store.finish_run(record.id, to_json(of_run(store, record.id)))
     resolved = {arm.resolved["recipe"]: arm for arm in store.arms(record.id)}
-    outcomes = {}
+    outcomes, failures = {}, []
     for arm in cell.arms:
         item = resolved[str(arm.resolved)]
-        if item.status != "done":
-            raise OpportuneError(f"{cell.task.name}: {item.recipe} failed: {item.reason}")
-        outcomes[arm.text] = store.outcomes(record.id, item.hash, "test")
-    return record.id, outcomes
+        if item.status == "done":
+            outcomes[arm.text] = store.outcomes(record.id, item.hash, "test")
+        else:
+            failures.append(f"{arm.text} failed ({cell.task.name}): {item.reason}")
+    return record.id, outcomes, failures
 
 
 def _measured(
@@ -206,7 +212,7 @@ def _measured(
 ) -> Measured:
     samples = {size: _sample(task, [outcomes for _, outcomes in some]) for size, some in sorted(found.items())}
     runs = {size: tuple(name for name, _ in some) for size, some in found.items()}
-    if flat:
+    if flat and samples:
         (sample,), (names,) = samples.values(), runs.values()
         samples, runs = dict.fromkeys(sizes, sample), dict.fromkeys(sizes, names)
     return Measured(arm.text, bool(arm.methods), flat, samples, runs)

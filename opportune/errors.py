@@ -4,7 +4,8 @@
     ├── UsageError (ValueError)         bad input: one clear line, exit code 2
     │   ├── TaskError                   the examples: file, line, column, label, split
     │   ├── RecipeError                 a recipe string, an option, a value out of range
-    │   │   └── OwnCodeError            a strategy or metric of the user's own that fails at work
+    │   │   ├── OwnCodeError            a strategy or metric of the user's own that fails at work
+    │   │   └── UnpredictableError      a method whose size cannot be told without trying it
     │   └── ModelError                  a model that cannot be found, loaded or used as asked
     ├── StoreError (RuntimeError)       the run's folder or database: busy, full, of a newer version
     ├── TrainingError (RuntimeError)    a training that cannot go on: nothing to learn from, no memory
@@ -33,6 +34,10 @@ class RecipeError(UsageError):
 
 class OwnCodeError(RecipeError):
     """A function of the user's own failed: names the file and the function."""
+
+
+class UnpredictableError(RecipeError):
+    """What a method will take cannot be told without trying it."""
 
 
 class ModelError(UsageError):

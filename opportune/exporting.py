@@ -24,6 +24,7 @@ from opportune.store import Store
 from opportune.types import Progress
 
 NOTES = "opportune.json"  # in the folder: where it comes from and how it was asked
+_WHOLE_WEIGHTS = ("full", "continual", "bias")  # methods whose weights are the model's own
 _SHOWN = 10  # differing examples that an error names
 
 
@@ -68,9 +69,10 @@ def export_adapter(store: Store, run: str, recipe: str, folder: Path, tell: Prog
     artefact = _artefact(arm) / "0"
     if len(arm.methods) > 1:
         raise RecipeError(f"{recipe}: its last adapter rests on what the methods before it trained; use --merged")
-    if not (artefact / "adapter_config.json").exists() or any(path.is_dir() for path in artefact.iterdir()):
+    if not _is_adapter(arm):
         what = arm.recipe.parts[0].name
-        raise RecipeError(f"{recipe}: what {what} trained is not one adapter that peft reads; use --merged or ask")
+        instead = "use --merged" if what in _WHOLE_WEIGHTS else "answer with `opportune ask`"
+        raise RecipeError(f"{recipe}: what {what} trained is not one adapter that peft reads; {instead}")
 
     def make(part: Path) -> None:
         shutil.copytree(artefact, part, dirs_exist_ok=True)
@@ -100,9 +102,17 @@ def _artefact(arm: StoredArm) -> Path:
     return path
 
 
+def _is_adapter(arm: StoredArm) -> bool:
+    """Whether peft alone reads what was trained."""
+    artefact = _artefact(arm) / "0"
+    whole = (artefact / "adapter_config.json").exists() and not any(path.is_dir() for path in artefact.iterdir())
+    return len(arm.methods) == 1 and whole
+
+
 def _instead(arm: StoredArm) -> str:
     """What to do with what cannot be merged."""
-    return f"{arm.record.recipe}: export it with --adapter, or answer with `opportune ask`"
+    also = "export it with --adapter, or " if _is_adapter(arm) else ""
+    return f"{arm.record.recipe}: {also}answer with `opportune ask`"
 
 
 def _refuse_virtual(arm: StoredArm, network: Any) -> None:

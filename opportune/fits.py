@@ -5,6 +5,7 @@ Whether the rest fits depends on the lessons, and is decided when a training beg
 
 from __future__ import annotations
 
+from opportune.errors import UnpredictableError
 from opportune.models.local import Local
 from opportune.peaks import without_storage
 from opportune.training.crew import processes
@@ -28,7 +29,10 @@ def out_of_memory(error: Exception) -> str | None:
 def cannot_fit(method: Method, model: Local) -> str | None:
     """Why the method cannot train this model on this machine; None where it may."""
     device = device_of(model.network)
-    (attached,) = without_storage(model.network, [method])
+    try:
+        (attached,) = without_storage(model.network, [method])
+    except UnpredictableError:
+        return None
     need, free = need_of(attached, [_SHORT], 1, processes()), free_bytes(device)
     leanest = Layout(0, True)
     return refusal(need, leanest, free, device) if need.of(leanest) > SHARE * free else None

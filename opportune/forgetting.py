@@ -6,7 +6,6 @@ import json
 import os
 
 from opportune.corpus.general import General, general_loss
-from opportune.errors import ModelError
 from opportune.models.local import Local
 from opportune.records import LossChange
 from opportune.store import Store
@@ -16,17 +15,14 @@ Loss = tuple[float, int]
 """Nats per token, and the number of tokens."""
 
 
-def loss(store: Store, text: General, model: Local, key: str) -> Loss | None:
-    """The model's loss on the text, from the store where it has been measured under this key; None for a tokenizer that
-    cannot set documents apart."""
+def loss(store: Store, text: General, model: Local, key: str) -> Loss:
+    """The model's loss on the text, from the store where it has been measured under this key. Raises ModelError for a
+    tokenizer that cannot set documents apart."""
     file = store.folder / "general" / f"{digest([key, text.digest])}.json"
     if file.exists():
         known = json.loads(file.read_text())
         return known["loss"], known["tokens"]
-    try:
-        found, tokens = general_loss(text, model)
-    except ModelError:
-        return None
+    found, tokens = general_loss(text, model)
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_suffix(f".part-{os.getpid()}")  # another process may measure the same
     beside.write_text(json.dumps({"loss": found, "tokens": tokens}))

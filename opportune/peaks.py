@@ -44,7 +44,7 @@ def asking_peak(model: Local, items: Sequence[Item], written: int) -> int:
     rows = min(pack_rows(device), max((item.tokens(depth) for item in items), default=1) * len(items))
     # The head's own numbers, those in float32, and what the softmax makes of them.
     logits = min(HEAD_CELLS, rows * config.vocab_size) * (8 if size == 4 else 8 + size)
-    heads, width = config.num_attention_heads, config.hidden_size
+    heads, width = getattr(config, "num_attention_heads", 1), config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * width
     layer = rows * (5 * width + 3 * inner + heads * (depth + TILE))
     keys = 2 * width * (getattr(config, "num_key_value_heads", None) or heads) // heads * config.num_hidden_layers

@@ -48,6 +48,13 @@ def use_own_products(network: nn.Module) -> None:
             module.__class__ = OwnLinear
 
 
+def use_torchs_products(network: nn.Module) -> None:
+    """Undo `use_own_products`."""
+    for module in network.modules():
+        if type(module) is OwnLinear:
+            module.__class__ = nn.Linear  # type: ignore[assignment]
+
+
 class OwnLinear(nn.Linear):
     """A linear layer whose products are this file's."""
 

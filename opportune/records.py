@@ -164,7 +164,7 @@ class Facts:
     shots_dropped: int = 0
     tokens_cut: int = 0
     lessons_cut: int = 0  # lessons of the training that lost something to the length limit
-    trainable_parameters: int | None = None  # of a chain, those of the last method
+    trainable_parameters: int | None = None  # of a chain, the sum over its methods
     artefact: str | None = None  # path of the trained weights
     artefact_bytes: int | None = None  # of all its files, those of every method of a chain
     rate: float | None = None  # the learning rate chosen on dev

@@ -19,7 +19,7 @@ from opportune.budget import dollar_limit, left_out, time_limit
 from opportune.corpus.general import general_text
 from opportune.corpus.material import digests as digests_of
 from opportune.cost import Cost
-from opportune.errors import OpportuneError, OwnCodeError, RecipeError, StoreError
+from opportune.errors import OpportuneError, OwnCodeError, RecipeError, StoreError, UnpredictableError
 from opportune.estimate import predict
 from opportune.fits import cannot_fit, out_of_memory
 from opportune.metrics import metric_named, resolved_name
@@ -211,7 +211,7 @@ class _Plan:
     def _predicted(self, arm: Arm, model: Local | Endpoint, seed: int) -> Cost | None:
         try:
             return ledger.corrected(predict(arm, self.task, model, seed), self.factors)
-        except OwnCodeError:  # a prediction answers with nothing, which the user's code need not stand
+        except (OwnCodeError, UnpredictableError):  # it answers with nothing, which the user's code need not stand
             return None
 
     def _failed(self, store: Store, run: str) -> set[tuple[str, int]]:

@@ -16,7 +16,7 @@ from opportune.advantage import data_advantage, labels_for, monotone, overtakes
 from opportune.api import task_from_records
 from opportune.cli.main import _run
 from opportune.curves import _looks, draw_train
-from opportune.errors import UsageError
+from opportune.errors import RecipeError, UsageError
 from opportune.labels import Measured, build, to_json
 from opportune.metrics import metric_named
 from opportune.recipe import arms
@@ -227,6 +227,20 @@ def test_every_size_and_draw_is_measured_once(whole):
         tests = {tuple(e.example for e in store.examples(name, "test")) for name in names}
         assert len(tests) == 1
         assert {run.status for run in store.list_runs()} == {"finished"}
+
+
+def test_what_fails_somewhere_is_left_out_there_and_told(model, tmp_path):
+    recipes = ["lora:rank=2,rate=1e-2,epochs=1,budget=300", "k-shot:k=2"]
+    found = curve(toy_task(), recipes=recipes, sizes=[2, 16], draws=1, models=[model], runs=tmp_path)
+    lora, shots = found.lines
+    assert [point.size for point in shots.points] == [2, 16]
+    assert len(lora.points) < 2
+    assert any("budget=300" in note and "failed" in note for note in found.notes)
+
+
+def test_a_curve_of_nothing_is_no_curve(model, tmp_path):
+    with pytest.raises(RecipeError, match="nothing could be measured: k-shot:k=8 is left out"):
+        curve(toy_task(), recipes=["k-shot:k=8"], sizes=[2, 4], draws=1, models=[model], runs=tmp_path)
 
 
 def test_the_same_curve_again_measures_nothing(whole, model):

@@ -28,6 +28,7 @@ LORA, FULL, CHAIN = (
     "full:epochs=1,batch=4,rate=1e-2",
     "full:epochs=1,batch=4,rate=1e-2+lora:rank=2,epochs=1,batch=4,rate=1e-1",
 )
+BOTTLENECK = "adapter:epochs=1,batch=4,rate=1e-2"
 SOFT = "prompt-tuning:tokens=4,epochs=1,batch=4,rate=1e-1"
 
 
@@ -42,7 +43,7 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    recipes = [LORA, FULL, CHAIN, SOFT, "majority", "zero-shot"]
+    recipes = [LORA, FULL, CHAIN, SOFT, BOTTLENECK, "majority", "zero-shot"]
     done = compare(toy_task(), recipes=recipes, models=[base], dtype="float32", runs=folder)
     assert {row.status for row in done.rows} == {"done"}
     return folder
@@ -124,6 +125,8 @@ def test_a_soft_prompt_is_refused_merged_and_exported_as_an_adapter(runs, tmp_pa
         (FULL, {"adapter": "out"}, "not one adapter.*--merged"),
         (CHAIN, {"adapter": "out"}, "rests on what the methods before it trained.*--merged"),
         (LORA, {}, "nothing to export: name a folder"),
+        (BOTTLENECK, {"merged": "out"}, r"layers cannot become part of the weights.*: answer with `opportune ask`$"),
+        (BOTTLENECK, {"adapter": "out"}, r"not one adapter that peft reads; answer with `opportune ask`$"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_in_one_line(runs, tmp_path, recipe, options, match):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
+from transformers import AutoTokenizer
 
 from opportune.api import ask, compare, report, show
 from opportune.comparison import show_json
 from opportune.errors import RecipeError, StoreError
+from opportune.report.table import markdown
 from opportune.store import Store
+from tests.inference.tiny import CHATML, plain_network_of, tokenizer_of
 from tests.run_tiny import RECIPES, main
 from tests.toy import toy_task
 
@@ -237,3 +241,34 @@ def test_a_chain_trains_and_answers_again_with_its_artefacts(model, tmp_path):
     done = compare(toy_task(), recipes=[recipe], models=[model], runs=tmp_path)
     assert done.rows[0].status == "done", done.rows[0].reason
     assert ask("latest", recipe, "the saw", runs=tmp_path).text in ("fruit", "tool")
+
+
+def test_examples_that_teach_nothing_are_told(model, tmp_path):
+    task = toy_task("text")
+    train = tuple(replace(e, rationale="It grows." if place < 5 else None) for place, e in enumerate(task.train))
+    dev = (replace(task.dev[0], rationale="It cuts."), *task.dev[1:])
+    recipe = "lora:rank=2,rate=1e-3,epochs=1+chain-of-thought:k=0,max_tokens=8"
+    done = compare(replace(task, train=train, dev=dev), recipes=[recipe], models=[model], runs=tmp_path)
+    told = markdown(done)
+    assert "11 of 16 train examples teach nothing: none has" in told
+    assert "3 of 4 dev examples teach nothing" in told
+
+
+def test_why_forgetting_is_not_measured_is_told(model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.eos_token = tokenizer.bos_token = tokenizer.pad_token = None
+    shutil.copytree(model, tmp_path / "bare")
+    tokenizer.save_pretrained(tmp_path / "bare")
+    recipes = ["lora:rank=2,rate=1e-3,epochs=1"]
+    done = compare(toy_task(), recipes=recipes, models=[str(tmp_path / "bare")], runs=tmp_path / "runs")
+    assert done.rows[0].forgetting is None
+    assert "forgetting is not measured: " in markdown(done)
+
+
+def test_a_model_without_attention_is_predicted_and_asked(tmp_path):
+    folder = tmp_path / "mamba"
+    plain_network_of("mamba").save_pretrained(folder)
+    tokenizer_of(template=CHATML).save_pretrained(folder)
+    recipes = ["zero-shot", "lora:targets=[in_proj],rank=2,rate=1e-3,epochs=1"]
+    done = compare(toy_task(), recipes=recipes, models=[str(folder)], dtype="float32", runs=tmp_path / "runs")
+    assert [(row.status, row.reason) for row in done.rows] == [("done", None)] * 2

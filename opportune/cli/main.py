@@ -34,6 +34,7 @@ app.command("export")(export.export)
 app.add_typer(cache.app, name="cache")
 
 BAD_INPUT, INTERRUPTED = 2, 130
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,6 +60,8 @@ def _run(arguments: list[str] | None) -> int:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return _complain(f"the disk is full ({error.filename or 'while writing'}); free some space and run again")
+        if error.errno in _NO_PLACE and error.filename is not None:
+            return _complain(f"{error.filename} cannot be written or read: {error.strerror}")
         raise
     except (KeyboardInterrupt, typer.Abort):
         print("opportune: interrupted; the same command goes on where it stopped", file=sys.stderr)

@@ -67,15 +67,17 @@ def _shares(there: int, reading: Reading) -> tuple[int, int]:
     """How many blocks of the corpus, which has so many, and how many of general text.
 
     `tokens` counts both, as far as the corpus goes; without it the corpus is read whole, and where nothing of it is
-    read, as much general text as it has.
+    read, as much general text as it has. Of both there is a block at least.
     """
     if reading.replay == 1:
         return 0, there if reading.tokens is None else _rounded(reading)
+    least = 1 if reading.replay else 0
     total = _rounded(reading)
-    fresh = total - round(total * reading.replay)
+    again = max(least, round(total * reading.replay))
+    fresh = max(1, total - again)
     if reading.tokens is None or fresh > there:
-        return there, round(there * reading.replay / (1 - reading.replay))
-    return fresh, total - fresh
+        return there, max(least, round(there * reading.replay / (1 - reading.replay)))
+    return fresh, again
 
 
 def _rounded(reading: Reading) -> int:

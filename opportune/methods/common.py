@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from warnings import catch_warnings
 
-from opportune.errors import RecipeError
+from opportune.errors import RecipeError, UnpredictableError
 from opportune.options import within
 
 # What architectures call the switch for biases on their linear layers.
@@ -90,7 +90,7 @@ def layers_of(network: Any, wanted: str) -> Any:
 
 def wrapped(network: Any, config: Any, seed: int, place: str) -> Any:
     """A peft model around the network, as random as `seed` says. Raises RecipeError, beginning with `place`, for what
-    peft refuses."""
+    peft refuses; UnpredictableError for what it cannot do without the weights themselves."""
     import torch
     from peft import get_peft_model
 
@@ -100,7 +100,16 @@ def wrapped(network: Any, config: Any, seed: int, place: str) -> Any:
         try:
             return get_peft_model(network, config, autocast_adapter_dtype=False).eval()
         except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
-            raise RecipeError(f"{place}: {_first_line(error)}") from error
+            kind = UnpredictableError if isinstance(error, NotImplementedError) and _is_meta(network) else RecipeError
+            raise kind(f"{place}: {_first_line(error)}") from error
+        except RuntimeError as error:
+            if not _is_meta(network):
+                raise
+            raise UnpredictableError(f"{place}: {_first_line(error)}") from error
+
+
+def _is_meta(network: Any) -> bool:
+    return bool(network.get_input_embeddings().weight.device.type == "meta")
 
 
 def save_wrapped(network: Any, folder: Path) -> None:

@@ -54,7 +54,7 @@ class Lora:
         where pissa meets a matrix smaller than its rank or quantised weights."""
         from peft import LoraConfig
 
-        from opportune.methods.pissa import remember_start
+        from opportune.methods.pissa import check_rank, remember_start
 
         named = [self.targets] if isinstance(self.targets, str) else list(self.targets)
         without_weights = network.get_input_embeddings().weight.device.type == "meta"
@@ -72,6 +72,8 @@ class Lora:
             init_lora_weights="pissa_niter_16" if pissa else True,  # by a randomised decomposition
         )
         made = wrapped(network, config, seed, f"lora:targets={self.targets},rank={self.rank},variant={self.variant}")
+        if self.variant == "pissa":
+            check_rank(made)
         if pissa:
             remember_start(made)
         return _prepared(made)

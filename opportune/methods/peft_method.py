@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from opportune.errors import RecipeError
 from opportune.methods.common import check_common, load_wrapped, save_wrapped, wrapped
+from opportune.products import use_torchs_products
 from opportune.spec import Recipe, Value  # noqa: F401  (Value is written in terms of Recipe)
 from opportune.types import NO_HINTS, Hints
 
@@ -75,6 +76,8 @@ class Peft:
             config = kind(task_type="CAUSAL_LM", **options)
         except (AttributeError, TypeError, ValueError) as error:
             raise RecipeError(f"peft:kind={self.kind}: {error}") from error
+        if self.kind in _PLAIN_LAYERS:
+            use_torchs_products(network)
         return wrapped(network, config, seed, f"peft:kind={self.kind}")
 
     def save(self, network: Any, folder: Path) -> None:
@@ -87,6 +90,7 @@ class Peft:
 
 
 _OWN_TARGETS = {"BEFT", "TRAINABLE_TOKENS"}  # those that are not about linear layers
+_PLAIN_LAYERS = {"GLORA"}  # those that take torch's own linear layers and nothing derived from them
 
 
 def _kinds() -> dict[str, Any]:

@@ -18,20 +18,24 @@ from opportune.errors import RecipeError
 _ADAPTER = "default"
 
 
+def check_rank(wrapped: Any) -> None:
+    """Raises RecipeError where a weight has fewer singular values than the rank."""
+    for name, module in wrapped.named_modules():
+        if hasattr(module, "lora_A") and (most := min(module.get_base_layer().weight.shape)) < module.r[_ADAPTER]:
+            raise RecipeError(
+                f"lora:variant=pissa,rank={module.r[_ADAPTER]} is out of range: {name.rpartition('.')[2]} has only "
+                f"{most} singular values"
+            )
+
+
 @torch.no_grad()
 def remember_start(wrapped: Any) -> None:
-    """Keep the factors at the start, in the base weights' own number format. Raises RecipeError where a weight has
-    fewer singular values than the rank."""
+    """Keep the factors at the start, in the base weights' own number format."""
     start: dict[str, torch.Tensor] = {}
     for name, module in wrapped.named_modules():
         if not hasattr(module, "lora_A"):
             continue
         down, up, base = module.lora_A[_ADAPTER], module.lora_B[_ADAPTER], module.get_base_layer()
-        if len(down.weight) < module.r[_ADAPTER]:
-            raise RecipeError(
-                f"lora:variant=pissa,rank={module.r[_ADAPTER]} is out of range: {name.rpartition('.')[2]} has only "
-                f"{len(down.weight)} singular values"
-            )
         if down.weight.dtype != base.weight.dtype:
             _round(module, down, up, base)
         start |= {f"{name}.lora_A.weight": down.weight.clone(), f"{name}.lora_B.weight": up.weight.clone()}

@@ -24,7 +24,7 @@ class PromptTuning:
     tokens: int = 20
     init: Init = "labels"
     with_: Literal["none", "lora", "full"] = "none"
-    rank: int = 8  # of with=lora
+    rank: int | None = None  # of with=lora; None: 8
     rate: float | None = None  # None: searched on the grid
     epochs: int = 4
     batch: int = 4  # lessons a step
@@ -35,7 +35,10 @@ class PromptTuning:
 
     def __post_init__(self) -> None:
         within("prompt-tuning", "tokens", self.tokens, 1, 10_000)
-        within("prompt-tuning", "rank", self.rank, 1, 65_536)
+        if self.rank is not None:
+            within("prompt-tuning", "rank", self.rank, 1, 65_536)
+            if self.with_ != "lora":
+                raise RecipeError(f"prompt-tuning:rank={self.rank} is LoRA's: it needs with=lora")
         check_common("prompt-tuning", self.rate, self.epochs, self.batch, self.budget)
 
     @property
@@ -54,7 +57,7 @@ class PromptTuning:
         if self.with_ == "full":
             network.requires_grad_(True)
         elif self.with_ == "lora":
-            network = Lora(rank=self.rank).attach(network, seed)
+            network = self._lora().attach(network, seed)
             vectors.requires_grad_(True)
         return network
 
@@ -64,7 +67,7 @@ class PromptTuning:
 
         save_vectors(network, embedding_of(network).table(), folder)
         if self.with_ == "lora":
-            Lora(rank=self.rank).save(network, folder / "model")
+            self._lora().save(network, folder / "model")
         elif self.with_ == "full":
             Full().save(network, folder / "model")
 
@@ -76,7 +79,10 @@ class PromptTuning:
         if self.with_ == "full":
             network = Full().load(network, folder / "model")
         network = add_tokens(network, read_vectors(folder)).requires_grad_(False)
-        return Lora(rank=self.rank).load(network, folder / "model") if self.with_ == "lora" else network.eval()
+        return self._lora().load(network, folder / "model") if self.with_ == "lora" else network.eval()
+
+    def _lora(self) -> Lora:
+        return Lora(rank=8 if self.rank is None else self.rank)
 
 
 def first_vectors(network: Any, tokens: int, init: Init, seed: int, hints: Hints) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from opportune.errors import ModelError
+from opportune.errors import ModelError, RecipeError
 
 
 class VirtualEmbedding(nn.Module):
@@ -162,5 +162,11 @@ def key_values_of(network: Any, ids: Sequence[int]) -> Tensor:
             cache = network(input_ids=tokens, use_cache=True).past_key_values
     finally:
         network.set_attn_implementation(own)
+    kept = min(layer.keys.shape[2] for layer in cache.layers)
+    if kept < len(ids):
+        raise RecipeError(
+            f"prefix-tuning:tokens={len(ids)} is more than a layer of this model looks back on; at most {kept} with "
+            "init=text"
+        )
     pairs = [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]
     return torch.stack(pairs).transpose(2, 3).contiguous()

@@ -47,10 +47,11 @@ def pretrain(order: Order, watcher: Watcher) -> Report:
     """Train a tokenizer and a model and write them to `order.out`; what is there of the same order is gone on with.
 
     Raises UsageError for a folder that holds anything else and among several processes, TaskError for a corpus that
-    cannot be read.
+    cannot be read, ModelError for a device or number format that is not there.
     """
     if processes() > 1:
         raise UsageError(f"pretrain runs in one process, not in {processes()}: start it without torchrun")
+    choose_dtype(order.dtype, choose_device(order.device))  # before anything is written under this order
     corpus = divided(order.corpus, order.field, whole=order.validation is not None)
     validation = corpus if order.validation is None else divided(order.validation, order.field, whole=True)
     key = digest([order.identity(), corpus.digest, validation.digest, order.validation is None])

@@ -111,8 +111,8 @@ def _kept_in_a_layer(network: Any, longest: int, shared: int) -> int:
     """Bytes a token: inputs of norms, of linear layers that need them (theirs move, or an adapter beside them), of the
     activation, and of the attention with its probabilities where these are kept."""
     config = network.config.get_text_config()
-    hidden, heads = config.hidden_size, config.num_attention_heads
-    size = getattr(config, "head_dim", None) or hidden // heads
+    hidden, heads = config.hidden_size, getattr(config, "num_attention_heads", 0)
+    size = getattr(config, "head_dim", None) or hidden // max(heads, 1)
     keys = 2 * size * (getattr(config, "num_key_value_heads", None) or heads)
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * hidden
     moving = {weight.ndim for weight in _layer_weights(network) if weight.requires_grad}

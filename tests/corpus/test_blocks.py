@@ -135,6 +135,12 @@ def test_replay_has_the_stated_share(replay, tmp_path):
     assert bounded.replayed / 1600 == pytest.approx(replay, abs=0.01)
 
 
+@pytest.mark.parametrize("options", [{"tokens": 40}, {"tokens": 16}, {"block": 512}])
+def test_of_what_is_asked_for_there_is_a_block_at_least(options, tmp_path):
+    found = material(tmp_path, replay=0.05, **options)
+    assert 0 < found.replayed < found.tokens
+
+
 def test_the_control_reads_as_much_of_general_text_alone(tmp_path):
     control = material(tmp_path, replay=1.0)
     assert control.replayed == control.tokens == pytest.approx(material(tmp_path).tokens, rel=0.02)

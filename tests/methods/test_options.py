@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 
+from opportune.api import compare
 from opportune.errors import RecipeError
 from opportune.methods.adapter import Adapter
 from opportune.methods.bias import Bias
@@ -17,10 +18,13 @@ from opportune.methods.lora import Lora
 from opportune.methods.norm import Norm
 from opportune.methods.peft_method import _REFUSED, Peft, _kinds
 from opportune.methods.prompt_tuning import PromptTuning
+from opportune.methods.virtual import key_values_of
 from opportune.options import build, resolved
+from opportune.peaks import without_storage
 from opportune.spec import parse
 from opportune.training.loss import lesson_loss
 from tests.methods.table import CONFIGS, SMALL, network, spread
+from tests.toy import toy_task
 from tests.training.tiny import VOCABULARY, lessons, plain_loss
 
 
@@ -155,3 +159,35 @@ def test_every_kind_of_peft_that_is_not_refused_computes_what_it_does_in_peft_al
     assert found == pytest.approx(float(plain_loss(alone, lessons(6)).detach()), rel=1e-4)
     assert found != pytest.approx(lesson_loss(network(), lessons(6)), rel=1e-4)
     assert lesson_loss(method.load(network(), tmp_path), lessons(6)) == pytest.approx(found, rel=1e-5)
+
+
+def test_every_kind_of_peft_that_is_not_refused_runs(model: str, tmp_path: Any) -> None:
+    def recipe(kind: str) -> str:
+        given = {"rate": 1e-3, "epochs": 1} | dict(NARROW.get(kind, ()))
+        return f"peft:kind={kind},{','.join(f'{name}={written(value)}' for name, value in given.items())}"
+
+    def written(value: Any) -> str:
+        return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+
+    kinds = sorted(set(_kinds()) - set(_REFUSED))
+    done = compare(toy_task(), recipes=[recipe(kind) for kind in kinds], models=[model], dtype="float32", runs=tmp_path)
+    assert [(row.recipe, row.reason) for row in done.rows if row.status != "done"] == []
+
+
+def test_without_weights_a_rank_is_as_much_out_of_range() -> None:
+    with pytest.raises(RecipeError, match="lora:variant=pissa,rank=40 is out of range: .*_proj has only"):
+        next(without_storage(network(), [Lora(rank=40, variant="pissa")]))
+
+
+def test_a_prefix_longer_than_a_window_is_refused() -> None:
+    config = transformers.Gemma3TextConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, sliding_window=7, layer_types=["sliding_attention", "full_attention"],
+    )  # fmt: skip
+    with pytest.raises(RecipeError, match="prefix-tuning:tokens=9 is more than a layer of this model looks back on"):
+        key_values_of(transformers.Gemma3ForCausalLM(config).eval(), range(9))
+
+
+def test_a_rank_is_for_a_lora() -> None:
+    with pytest.raises(RecipeError, match="prompt-tuning:rank=4 is LoRA's: it needs with=lora"):
+        PromptTuning(rank=4)

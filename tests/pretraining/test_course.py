@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from opportune.api import compare
+from opportune.cli.main import main
 from opportune.corpus.division import divided
 from opportune.errors import UsageError
 from opportune.pretraining.course import pretrain
@@ -210,6 +211,20 @@ def test_bad_input_is_one_line_and_exit_code_two(tmp_path):
     assert done.stderr.count("\n") == 1
     assert "no such file or folder" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_number_format_that_is_not_there_is_said_before_anything_is_written(corpus, tmp_path):
+    with pytest.raises(UsageError, match="float64"):
+        pretrain(order_of(corpus, tmp_path / "out", dtype="float64"), Quiet())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_is_one_line(corpus, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stopped:
+        main(["pretrain", "--corpus", str(corpus), "--parameters", "100k", "--out", str(tmp_path / "file" / "x")])
+    assert stopped.value.code == 2
+    assert str(tmp_path / "file" / "x") in capsys.readouterr().err
 
 
 def test_several_processes_are_refused(corpus, tmp_path, monkeypatch):
