@@ -116,7 +116,7 @@ class Row:
 
     @property
     def trainable_parameters(self) -> int | None:
-        """How many numbers the training moved; of a chain, its last method."""
+        """How many numbers the training moved; of a chain, all its methods together."""
         return next((seed.facts.trainable_parameters for seed in self.seeds), None)
 
     @property

@@ -14,8 +14,10 @@ from transformers import AutoTokenizer
 from opportune.api import ask, compare, report, show
 from opportune.comparison import show_json
 from opportune.errors import RecipeError, StoreError
-from opportune.report.table import markdown
+from opportune.report import numbers
+from opportune.report.table import footnotes, markdown
 from opportune.store import Store
+from tests.corpus.texts import documents, write
 from tests.inference.tiny import CHATML, plain_network_of, tokenizer_of
 from tests.run_tiny import RECIPES, main
 from tests.toy import toy_task
@@ -272,3 +274,18 @@ def test_a_model_without_attention_is_predicted_and_asked(tmp_path):
     recipes = ["zero-shot", "lora:targets=[in_proj],rank=2,rate=1e-3,epochs=1"]
     done = compare(toy_task(), recipes=recipes, models=[str(folder)], dtype="float32", runs=tmp_path / "runs")
     assert [(row.status, row.reason) for row in done.rows] == [("done", None)] * 2
+
+
+def test_reading_is_set_against_as_much_general_text_alone(model, tmp_path):
+    write(tmp_path / "corpus.txt", documents(80))
+    write(tmp_path / "general.txt", documents(80, seed=1))
+    same = f'corpus="{tmp_path / "corpus.txt"}",context=32,tokens=640,rate=1e-2'
+    general = f'general="{tmp_path / "general.txt"}",replay=1'
+    recipes = [f"continual:{same}+zero-shot", f"continual:{same},{general}+zero-shot", "zero-shot"]
+    done = compare(toy_task(), recipes=recipes, models=[model], runs=tmp_path / "runs")
+    reading, control, _ = done.rows
+    moved = reading.read[0].held_out.after - control.read[0].held_out.after
+    told = dict(footnotes(done))
+    against = f"against as much general text alone ({control.recipe}): loss on documents held out"
+    assert f"{against} {numbers.difference(moved)}" in told[reading.recipe]
+    assert "against as much" not in told[control.recipe]

@@ -98,8 +98,8 @@ def columns(comparison: Comparison) -> tuple[Column, ...]:
     return tuple(column for column in COLUMNS if any(map(column.wanted, comparison.rows)))
 
 
-def notes(row: Row) -> list[str]:
-    """What a reader must know about this row's figures."""
+def notes(row: Row, rows: Sequence[Row]) -> list[str]:
+    """What a reader must know about the figures of a row, which is one of `rows`."""
     found = []
     if row.reason:
         found.append(f"failed: {row.reason}")
@@ -108,7 +108,7 @@ def notes(row: Row) -> list[str]:
     if row.rate_at_edge:
         rates = sorted({numbers.rate(s.facts.rate) for s in row.seeds if s.facts.rate_at_edge})
         found.append(f"the best learning rate, {', '.join(rates)}, is an end of its grid: a better one may lie outside")
-    found += training.notes(row)
+    found += training.notes(row, rows)
     if row.diverged:
         found.append(f"the training diverged at the learning rate {', '.join(map(numbers.rate, row.diverged))}")
     if row.lessons_cut:
@@ -150,7 +150,8 @@ def _differing(part: str, facts: Facts) -> str:
 
 def footnotes(comparison: Comparison) -> list[tuple[str, str]]:
     """(recipe, what must be known about its figures) of the rows that need one, numbered from 1."""
-    return [(row.recipe, "; ".join(found)) for row in comparison.rows if (found := notes(row))]
+    rows = comparison.rows
+    return [(row.recipe, "; ".join(found)) for row in rows if (found := notes(row, rows))]
 
 
 def explanation(comparison: Comparison) -> str:
