@@ -18,6 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+_PLACES = {"--runs", "--out", "--data"}  # options that take a folder
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what decides how fast matrices are multiplied
 
 
@@ -50,7 +51,7 @@ def save(folder: Path, name: str, figures: dict[str, Any]) -> None:
     record = {
         "name": name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": f"python -m {_module()} {shlex.join(sys.argv[1:])}".strip(),
+        "command": f"python -m {_module()} {shlex.join(_without_places(sys.argv[1:]))}".strip(),
         "commit": commit(),
         "machine": machine(),
         **figures,
@@ -58,6 +59,12 @@ def save(folder: Path, name: str, figures: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"wrote {folder / f'{name}.json'}", file=sys.stderr)
+
+
+def _without_places(arguments: Sequence[str]) -> list[str]:
+    """A command's arguments but the folders of this machine, on which no figure depends."""
+    kept = [place for place, _ in enumerate(arguments) if not {*arguments[max(0, place - 1) : place + 1]} & _PLACES]
+    return [arguments[place] for place in kept]
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

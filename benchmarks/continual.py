@@ -63,7 +63,8 @@ def main() -> None:
         shown = show_json(store, compared.run)
     rows = [_row(row, shown["outcomes"]) for row in shown["rows"]]
     work = {"corpus": "peps_code_docs", "general": "wikitext2_small", "tokens": tokens, "rate": given.rate}
-    save(given.out, "continual", {"work": work, "quick": given.quick, "models": shown["models"], "rows": rows})
+    models = [{key: model[key] for key in ("name", "parameters", "digest")} for model in shown["models"]]
+    save(given.out, "continual", {"work": work, "quick": given.quick, "models": models, "rows": rows})
 
 
 def _recipe(corpus: Path, general: Path, replay: float, sizes: str) -> str:

@@ -49,9 +49,9 @@ def main() -> None:
     for name in given.task or list(TASKS):
         arms = TASKS[name](given.data, amounts)
         found: dict[str, Any] = {}
-        for what, task, strategy, length in arms:
+        for what, task, strategy, length, epochs in arms:
             strategy = re.sub(r"max_tokens=\d+", "max_tokens=16", strategy) if given.quick else strategy
-            recipe = f"{LORA.format(epochs=amounts.epochs)}+{strategy}"
+            recipe = f"{LORA.format(epochs=min(epochs, amounts.epochs))}+{strategy}"
             compared = measure_kept(task, [recipe], given.model, given.runs)
             by_length = accuracy_by(given.runs, compared, length)
             found[what] = row_of(compared.rows[0]) | {"by_length": by_length[compared.rows[0].recipe]}
@@ -60,7 +60,8 @@ def main() -> None:
         save(given.out, f"reasoning-by-training-{name}", {"work": work, "quick": given.quick, "arms": found})
 
 
-Arms = list[tuple[str, Task, str, Callable[[str, str], int]]]  # what, task, strategy, length of an example
+# What, task, strategy, length of an example, epochs: fewer where an example is many lessons.
+Arms = list[tuple[str, Task, str, Callable[[str, str], int], int]]
 
 
 def last_letters(data: str, amounts: Amounts) -> Arms:
@@ -92,9 +93,9 @@ def last_letters(data: str, amounts: Amounts) -> Arms:
 
     flat, nested = task(_solution), task(_decomposition)
     return [
-        ("direct answers", flat, "zero-shot", length),
-        ("worked solutions", flat, "chain-of-thought:k=0,final=text,max_tokens=256", length),
-        ("least-to-most", nested, "least-to-most:decompose=prefixes,k=0,steps=12,max_tokens=64", length),
+        ("direct answers", flat, "zero-shot", length, 3),
+        ("worked solutions", flat, "chain-of-thought:k=0,final=text,max_tokens=256", length, 3),
+        ("least-to-most", nested, "least-to-most:decompose=prefixes,k=0,steps=12,max_tokens=64", length, 3),
     ]
 
 
@@ -116,9 +117,9 @@ def scan_length(data: str, amounts: Amounts) -> Arms:
         splits, name="SCAN, length split", metric="exact-match", kind="text", instruction=scan.INSTRUCTION
     )
     return [
-        ("direct answers", task, "zero-shot", _band),
-        ("worked solutions", task, "chain-of-thought:k=0,final=text,max_tokens=320", _band),
-        ("least-to-most", task, "least-to-most:k=0,steps=8,max_tokens=128", _band),
+        ("direct answers", task, "zero-shot", _band, 3),
+        ("worked solutions", task, "chain-of-thought:k=0,final=text,max_tokens=320", _band, 3),
+        ("least-to-most", task, "least-to-most:k=0,steps=8,max_tokens=128", _band, 1),
     ]
 
 

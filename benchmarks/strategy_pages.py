@@ -77,7 +77,8 @@ def measured(strategy: str, records: Iterable[Record]) -> str:
 def _rows(record: Record, names: tuple[str, ...]) -> list[list[str]]:
     if record["name"] == "calibration":
         return _calibrated(record) if "k-shot" in names else []
-    found = [row for row in record.get("rows", ()) if isinstance(row, dict) and _strategy(row.get("recipe")) in names]
+    rows = [row for row in record.get("rows", ()) if isinstance(row, dict) and "score" in row]
+    found = [row for row in rows if _strategy(row.get("recipe")) in names]
     return [_row(row, row.get("task") or record["work"].split(",")[0]) for row in found]
 
 
