@@ -99,7 +99,12 @@ class LeastToMost:
         completions = yield [prompt if choices is None else replace(prompt, choices=choices)]
         if choices is not None:
             return choosing.answer(replace(prompt, choices=choices), completions[0])
-        return reasoning.read(completions[0].texts[0], question, task, self.extract)
+        text = completions[0].texts[0]
+        answer = reasoning.read(text, question, task, self.extract)
+        if answer.text is not None:
+            return answer
+        # Answered as the steps before it, which announce no answer.
+        return (yield from reasoning.conclude(prompt, text, question, task, self.extract, self.max_tokens))
 
     def _step(self, question: Question, part: str, *, first: bool) -> Message:
         """A simpler question; the first one after the problem it comes from, unless it holds that itself."""

@@ -69,25 +69,28 @@ def said_by_model(text: str, otherwise: str = "") -> Message:
     return Message("assistant", kept, cut=(0, len(kept)))
 
 
-def closing(prompt: Prompt, said: str, asked: Question, task: TaskView) -> Prompt:
-    """The call that brings a text to its answer: the text as the beginning of what the model says, and a cue."""
+def closing(prompt: Prompt, said: str, asked: Question, task: TaskView, most: int = CLOSING_TOKENS) -> Prompt:
+    """The call that brings a text to its answer: the text as the beginning of what the model says, and a cue; `most`
+    tokens are written."""
     beginning = replace(said_by_model(said), content=f"{said.strip()}\n{cue(shape_of(task))}".strip())
     begun = prompt.messages[-1].role == "assistant"
     return replace(
         prompt,
         messages=(*(prompt.messages[:-1] if begun else prompt.messages), beginning),
         choices=wording.choices_of(asked, task),
-        max_tokens=CLOSING_TOKENS,
+        max_tokens=most,
         stop=("\n",),
     )
 
 
-def conclude(prompt: Prompt, said: str, asked: Question, task: TaskView, how: Extract) -> Flow[Answer]:
+def conclude(
+    prompt: Prompt, said: str, asked: Question, task: TaskView, how: Extract, most: int = CLOSING_TOKENS
+) -> Flow[Answer]:
     """One more call that brings a text to its answer (Kojima et al. 2022): the likeliest choice after it, or a few
     words."""
     from opportune.strategies import choosing
 
-    final = closing(prompt, said, asked, task)
+    final = closing(prompt, said, asked, task, most)
     completions = yield [final]
     said_before = final.messages[-1].content
     if final.choices is not None:

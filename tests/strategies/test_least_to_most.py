@@ -50,6 +50,16 @@ def test_of_the_first_step_the_problem_may_be_shortened_and_the_questions_never(
     assert cuts == [ASKED.input, None]
 
 
+def test_a_last_answer_that_announces_nothing_is_brought_to_it_by_one_more_call():
+    asked = Question('Take the last letters of the words in "Ann Bo" and concatenate them.')
+    model = Scripted(['"n" and "o" lead to "no".', "no."])
+    answer = talk("least-to-most:decompose=prefixes,k=0", model, asked, toy_task("text"))
+    assert answer.text == "no"
+    last = model.prompts[-1].messages
+    assert (last[-1].role, last[-1].content) == ("assistant", '"n" and "o" lead to "no".\nTherefore, the answer is')
+    assert last[:-1] == model.prompts[0].messages
+
+
 def test_prefixes_need_no_decomposing_call():
     asked = Question('Take the last letters of the words in "Ann Bo Cy Di" and concatenate them.')
     model = Scripted(["The answer is no.", "The answer is noy.", "The answer is noyi."])
