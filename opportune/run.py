@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
@@ -16,10 +16,11 @@ from opportune import ledger
 from opportune import recipe as recipes_
 from opportune.arm import ArmRunner, Stage
 from opportune.budget import dollar_limit, left_out, time_limit
+from opportune.checking import check_arms, check_metric
 from opportune.corpus.general import general_text
 from opportune.corpus.material import digests as digests_of
 from opportune.cost import Cost
-from opportune.errors import OpportuneError, OwnCodeError, RecipeError, StoreError, UnpredictableError
+from opportune.errors import OpportuneError, OwnCodeError, StoreError, UnpredictableError
 from opportune.estimate import predict
 from opportune.fits import cannot_fit, out_of_memory
 from opportune.metrics import metric_named, resolved_name
@@ -31,7 +32,7 @@ from opportune.recipe import Arm
 from opportune.records import ArmRecord, CallRecord, ExampleRecord, RunConfig, RunRecord, model_config
 from opportune.settings import Settings
 from opportune.store import Store
-from opportune.types import Example, Graded, Metric, Split, Task, digest
+from opportune.types import Graded, Metric, Split, Task, digest
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -62,8 +63,8 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
     task = replace(task, metric=resolved_name(metric))  # with what the metric reads from files
     pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code, settings.remote())
     arms = _arms(task, settings)
-    _check(arms, task)
-    _check_metric(metric, task, pool)
+    check_arms(arms, task)
+    check_metric(metric, task, pool)
     general = general_text(settings.general)
     texts = digests_of(method for arm in arms for method in arm.methods)  # a broken line is said before anything runs
     texts += [general.digest] if settings.general else []
@@ -119,41 +120,6 @@ def _arms(task: Task, settings: Settings) -> list[Arm]:
     # One model after the other, so that none is loaded again and again; arms without a model first.
     order = {str(model): place for place, model in enumerate(models)}
     return sorted(unique.values(), key=lambda arm: order.get(str(arm.model), len(order)) if arm.model else -1)
-
-
-def _check(arms: Sequence[Arm], task: Task) -> None:
-    """Start every asking strategy once without a model, so that a k larger than train is said before anything runs."""
-    for arm in arms:
-        if arm.methods and arm.model and is_remote(arm.model):
-            raise RecipeError(
-                f"recipe {arm.text!r} trains, but {arm.model} is an endpoint, whose weights are not here: give a local "
-                "model after '@'"
-            )
-        if arm.methods and (lacks := getattr(arm.strategy, "lacks", None)):
-            _check_lessons(arm, task, lacks)
-    for strategy in (strategy for arm in arms for strategy in arm.candidates if strategy.needs_model):
-        flow = strategy.prepare(task.view(), 0)
-        next(flow, None)
-        flow.close()
-
-
-def _check_metric(metric: Metric, task: Task, pool: ModelPool) -> None:
-    """A function that fails, or a grader that is not there, is said before anything is asked."""
-    if isinstance(metric, Graded):
-        ref = recipes_.model_ref(metric.model)
-        if not is_remote(ref):
-            pool.locate(ref)
-        return
-    for example in task.test[:1]:
-        metric.score(example.target, example)
-
-
-def _check_lessons(arm: Arm, task: Task, lacks: Callable[[Example], str | None]) -> None:
-    """Training learns from train, its rate and length are chosen on dev: each must have something to teach by."""
-    for split in ("train", "dev"):
-        found = [lacks(example) for example in task.split(split)]
-        if all(found):
-            raise RecipeError(f"recipe {arm.text!r} has nothing to teach by: no {split} example has {found[0]}")
 
 
 def _placement(pool: ModelPool, arms: Sequence[Arm]) -> list[str]:

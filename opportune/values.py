@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 # A sign only where no word or number ends before it ("3-5" holds 3 and 5); commas only between groups of three digits.
@@ -60,6 +62,12 @@ def field_of(value: Any, path: str) -> Any:
 def compact(value: Any) -> str:
     """A JSON-like value as one line of JSON without spaces; what JSON does not know (a date) as text."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+@lru_cache(maxsize=65536)  # a bootstrap compares the same texts a thousand times
+def normalise(text: str) -> str:
+    """The text without what no reader would call a difference: case, spacing, how accents are encoded."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def bounded(text: str, pattern: str | None = None) -> str:

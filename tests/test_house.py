@@ -37,7 +37,7 @@ LAYERS = [
     {"bill", "forgetting"},
     {"course"},
     {"artefacts", "pretraining", "settings", "together"},
-    {"arm"},
+    {"arm", "checking"},
     {"run"},
     {"answering", "comparison"},
     {"parity", "curves"},

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from opportune.metrics.scoring import mean_score, normalise
+from opportune.metrics.scoring import mean_score
 from opportune.types import Example
+from opportune.values import normalise
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from opportune.metrics.scoring import mean_score, normalise
+from opportune.metrics.scoring import mean_score
 from opportune.types import Example
-from opportune.values import field_of, first_object
+from opportune.values import field_of, first_object, normalise
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from opportune.metrics.scoring import normalise
 from opportune.types import Example
+from opportune.values import normalise
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from opportune.errors import RecipeError
-from opportune.metrics.scoring import mean_score, normalise
+from opportune.metrics.scoring import mean_score
 from opportune.types import Example
+from opportune.values import normalise
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any, ClassVar
 
 from opportune.errors import RecipeError
-from opportune.metrics.scoring import normalise
 from opportune.options import build, resolved, within
 from opportune.spec import Part, Recipe
 from opportune.strategies import wording
 from opportune.strategies.sampling import changed, seeded
 from opportune.strategies.together import together
 from opportune.types import Answer, Example, Flow, Lesson, Prompt, Question, Strategy, TaskView
+from opportune.values import normalise
 
 
 @dataclass(frozen=True, slots=True)
