@@ -99,13 +99,14 @@ def wrapped(network: Any, config: Any, seed: int, place: str) -> Any:
         torch.manual_seed(seed)
         try:
             return get_peft_model(network, config, autocast_adapter_dtype=False).eval()
-        except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
-            kind = UnpredictableError if isinstance(error, NotImplementedError) and _is_meta(network) else RecipeError
-            raise kind(f"{place}: {_first_line(error)}") from error
-        except RuntimeError as error:
-            if not _is_meta(network):
-                raise
-            raise UnpredictableError(f"{place}: {_first_line(error)}") from error
+        except (AttributeError, TypeError, ValueError) as error:
+            raise RecipeError(f"{place}: {_first_line(error)}") from error
+        except RuntimeError as error:  # NotImplementedError is one
+            if _is_meta(network):
+                raise UnpredictableError(f"{place}: {_first_line(error)}") from error
+            if isinstance(error, NotImplementedError):
+                raise RecipeError(f"{place}: {_first_line(error)}") from error
+            raise
 
 
 def _is_meta(network: Any) -> bool:
