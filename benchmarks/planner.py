@@ -16,15 +16,17 @@ from typing import Any
 
 from scipy.stats import binom, binomtest
 
+from benchmarks import planner_fitting as fitting
+from benchmarks import planner_records as records
 from benchmarks.common import ROOT, options, save
+from benchmarks.planner_fitting import Prediction
+from benchmarks.planner_records import Record
 from opportune.planner import calibration as calibrated
-from opportune.planner import fitting, hardware, records
+from opportune.planner import hardware
 from opportune.planner.calibration import Calibration
 from opportune.planner.catalogue import find, known
-from opportune.planner.fitting import Prediction
 from opportune.planner.layout import fit
 from opportune.planner.plan import Request, plan
-from opportune.planner.records import Record
 from opportune.planner.timing import Speeds, step
 
 PAGE = ROOT / "docs" / "planner.md"

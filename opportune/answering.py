@@ -153,10 +153,7 @@ def _view(store: Store, run: str, config: RunConfig) -> TaskView:
 
 
 def _examples(store: Store, run: str, split: Split) -> tuple[Example, ...]:
-    return tuple(
-        Example(record.example, record.input, record.target, record.choices, record.rationale, record.group)
-        for record in store.examples(run, split)
-    )
+    return tuple(record.as_example() for record in store.examples(run, split))
 
 
 def _endpoint(arm: ArmRecord, ref: ModelRef, config: RunConfig, cache: ResponseCache | None) -> Endpoint:

@@ -27,7 +27,6 @@ from opportune.records import ArmRecord, RunRecord
 from opportune.report.page import fragment, write_report
 from opportune.rows import Comparison
 from opportune.run import Watcher, run
-from opportune.schema import to_json
 from opportune.settings import DEFAULT_MODEL, Settings
 from opportune.store import Store
 from opportune.tasks.load import load_task, task_from_records
@@ -86,11 +85,9 @@ def compare(
     )
     with Store.open(settings.runs) as store:
         record = run(task or load_task(None), settings, store, watcher or _Unwatched(), source)
-        store.finish_run(record.id, {})
         write_report(store, record.id, _page(store, record.id))
-        comparison = of_run(store, record.id)
-        store.finish_run(record.id, to_json(comparison))
-        return comparison
+        store.finish_run(record.id)
+        return of_run(store, record.id)
 
 
 def curve(

@@ -15,9 +15,9 @@ from opportune.evaluate import Call, Journal, NoJournal
 from opportune.journal import StoreJournal, amount_of, cached_amount, key_of
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm, model_ref
-from opportune.records import REMOTE, ArmRecord, Facts, OutcomeRecord
+from opportune.records import ArmRecord, Facts, OutcomeRecord
 from opportune.store import Store
-from opportune.types import Completion, Graded, Metric, Outcome, Split, Strategy, Task
+from opportune.types import REMOTE, Completion, Graded, Metric, Outcome, Split, Strategy, Task
 
 
 @dataclass(frozen=True, slots=True)

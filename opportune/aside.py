@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 from opportune import evaluate
 from opportune.cost import Amount
+from opportune.distributions import are_logs
 from opportune.evaluate import NoJournal
-from opportune.records import REMOTE, Latency
+from opportune.records import Latency
 from opportune.strategies.choosing import CONTENT_FREE
-from opportune.types import Answer, Example, Graded, Metric, Model, Outcome, Question, Strategy, TaskView
+from opportune.types import REMOTE, Answer, Example, Graded, Metric, Model, Outcome, Question, Strategy, TaskView
 
 FEWEST, MOST, ENOUGH = 3, 6, 10.0  # questions asked one by one for the latency; seconds after which the fewest will do
 
@@ -93,7 +94,7 @@ def content_free(
 def _ranks(answer: Answer | None, labels: Sequence[str]) -> bool:
     """Whether the answer comes with a log-probability of every label."""
     scores = answer.scores if answer else None
-    return scores is not None and set(scores) == set(labels) and all(score <= 0 for score in scores.values())
+    return scores is not None and set(scores) == set(labels) and are_logs(scores.values())
 
 
 def agreement(outcomes: Sequence[Outcome]) -> float | None:

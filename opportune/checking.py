@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from opportune.errors import RecipeError
 from opportune.models.endpoint import is_remote
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm, model_ref
-from opportune.types import Example, Graded, Metric, Task
+from opportune.strategies.lessons import lacking
+from opportune.types import Graded, Metric, Task
 
 
 def check_arms(arms: Sequence[Arm], task: Task) -> None:
@@ -19,8 +20,8 @@ def check_arms(arms: Sequence[Arm], task: Task) -> None:
                 f"recipe {arm.text!r} trains, but {arm.model} is an endpoint, whose weights are not here: give a local "
                 "model after '@'"
             )
-        if arm.methods and (lacks := getattr(arm.strategy, "lacks", None)):
-            _check_lessons(arm, task, lacks)
+        if arm.methods:
+            _check_lessons(arm, task)
     for strategy in (strategy for arm in arms for strategy in arm.candidates if strategy.needs_model):
         flow = strategy.prepare(task.view(), 0)
         next(flow, None)
@@ -38,9 +39,9 @@ def check_metric(metric: Metric, task: Task, pool: ModelPool) -> None:
         metric.score(example.target, example)
 
 
-def _check_lessons(arm: Arm, task: Task, lacks: Callable[[Example], str | None]) -> None:
+def _check_lessons(arm: Arm, task: Task) -> None:
     """Training learns from train, its rate and length are chosen on dev: each must have something to teach by."""
     for split in ("train", "dev"):
-        found = [lacks(example) for example in task.split(split)]
+        found = [lacking(arm.strategy, example) for example in task.split(split)]
         if all(found):
             raise RecipeError(f"recipe {arm.text!r} has nothing to teach by: no {split} example has {found[0]}")

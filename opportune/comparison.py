@@ -17,9 +17,8 @@ from opportune import metrics, scoring
 from opportune.cost import Amount, Cost
 from opportune.metrics import short_name
 from opportune.reasoned import Candidate, explained
-from opportune.recommend import mark_frontier, price, price_unit, recommend
+from opportune.recommend import price, price_unit, recommend
 from opportune.records import (
-    REMOTE,
     ArmRecord,
     ArmStatus,
     ExampleRecord,
@@ -38,28 +37,13 @@ from opportune.rows import (
     Versus,
     mean_amount,
     mean_cost,
-    scaled,
 )
 from opportune.schema import outcomes_json, to_json
-from opportune.scoring import Estimate, Sample, example_of
+from opportune.scoring import Sample
 from opportune.shift import Shift, shift_of
 from opportune.statistics import holm
 from opportune.store import Store
-from opportune.types import Example, Metric, Split
-
-__all__ = [
-    "Class",
-    "Comparison",
-    "Confusion",
-    "Estimate",
-    "Row",
-    "SeedResult",
-    "Versus",
-    "build",
-    "of_run",
-    "show_json",
-    "to_json",
-]
+from opportune.types import REMOTE, Example, Metric, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +89,12 @@ def build(
     rows = [_row(arm, config["task"]["labels"]) for arm in arms]
     unit = price_unit(rows)
     place = _reference(arms, rows, unit)
-    rows = _explained(arms, mark_frontier(_versus(arms, rows, place), unit), config["models"])
+    rows = _explained(arms, _versus(arms, rows, place), config["models"])
     reference = None if place is None else rows[place]
     advice = recommend(rows, reference, config["tolerance"], unit, short_name(config["task"]["metric"]))
     return Comparison(
         run=run.id,
         created=run.created,
-        finished=run.status == "finished",
         task=config["task"],
         sizes=dict(Counter(example.split for example in examples)),
         models=tuple(config["models"]),
@@ -151,7 +134,7 @@ def _arms(
 ) -> list[_Arm]:
     splits: dict[str, list[Example]] = {"dev": [], "test": []}
     for example in sorted(examples, key=lambda record: record.position):
-        splits.setdefault(example.split, []).append(example_of(example))
+        splits.setdefault(example.split, []).append(example.as_example())
     by_hash: dict[str, list[ArmRecord]] = {}
     for record in sorted(records, key=lambda arm: (arm.position, arm.seed)):
         by_hash.setdefault(record.hash, []).append(record)
@@ -176,8 +159,6 @@ def _row(arm: _Arm, labels: Sequence[str] | None) -> Row:
     measured = mean_cost([record.measured for record in arm.records if record.measured != Cost()])
     questions = first.facts.questions or (len(arm.test.examples) if arm.test else 0)
     per_1000 = 1000 / questions if questions else 0.0
-    saved = [record.facts.saved for record in arm.records if record.facts.saved]
-    cached = [record.facts.cached for record in arm.records if record.facts.cached]
     return Row(
         recipe=first.recipe,
         hash=first.hash,
@@ -192,11 +173,12 @@ def _row(arm: _Arm, labels: Sequence[str] | None) -> Row:
         versus=None,
         predicted=predicted,
         measured=measured,
-        asking_per_1000_predicted=scaled(predicted.asking, per_1000) if predicted and questions else None,
-        asking_per_1000=scaled(measured.asking, per_1000) if questions else Amount(),
+        asking_per_1000_predicted=predicted.asking.scaled(per_1000) if predicted and questions else None,
+        asking_per_1000=measured.asking.scaled(per_1000) if questions else Amount(),
         latency=_latency(arm),
-        saved=mean_amount(saved) if saved else None,
-        cached=mean_amount(cached) if cached else None,
+        saved=_mean([record.facts.saved for record in arm.records]),
+        cached=_mean([record.facts.cached for record in arm.records]),
+        grading=_mean([record.facts.grading for record in arm.records]),
         shots_dropped=sum(record.facts.shots_dropped for record in arm.records),
         tokens_cut=sum(record.facts.tokens_cut for record in arm.records),
         lessons_cut=max(record.facts.lessons_cut for record in arm.records),
@@ -205,6 +187,12 @@ def _row(arm: _Arm, labels: Sequence[str] | None) -> Row:
         confusion=_confusion(arm, test) if test and labels else (),
         shift=_shift(arm, test, labels) if test and first.model is not None else None,
     )
+
+
+def _mean(amounts: Sequence[Amount | None]) -> Amount | None:
+    """Of those that are known."""
+    known = [amount for amount in amounts if amount is not None]
+    return mean_amount(known) if known else None
 
 
 def _status(records: Sequence[ArmRecord]) -> ArmStatus:

@@ -13,6 +13,9 @@ from typing import Self
 _RAPL = Path("/sys/class/powercap")
 
 
+_COUNTS = ("tokens_in", "tokens_out", "calls")
+
+
 @dataclass(frozen=True, slots=True)
 class Amount:
     """An amount of everything that costs; None where unknown. Amounts add up, except peaks, which take the larger."""
@@ -36,9 +39,10 @@ class Amount:
         return Amount(**values)
 
     def scaled(self, factor: float) -> Amount:
-        """The amount for `factor` times the work (the peak stays)."""
-        values = {k: None if v is None else v * factor for k, v in asdict(self).items()}
-        return replace(Amount(**values), peak_bytes=self.peak_bytes)
+        """The amount for `factor` times the work: counts to the nearest whole, the peak stays."""
+        values = {k: None if v is None else v * factor for k, v in asdict(self).items() if k != "peak_bytes"}
+        counts = {k: round(v) for k, v in values.items() if v is not None and k in _COUNTS}
+        return Amount(**{**values, **counts, "peak_bytes": self.peak_bytes})
 
     def priced(self, dollars_per_hour: float | None) -> Amount:
         """With the machine's time turned into dollars, where a price is given."""

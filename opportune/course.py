@@ -20,7 +20,8 @@ from opportune.models.local import Local
 from opportune.reading import Reads
 from opportune.recipe import Arm
 from opportune.records import ArmRecord, Gap, LossChange, ReadText
-from opportune.strategies.choosing import own_ranking
+from opportune.strategies.choosing import log_normalised, own_ranking
+from opportune.strategies.lessons import lacking
 from opportune.training.budget import affordable_steps
 from opportune.training.gap import measure_gap
 from opportune.training.loop import Evaluation, Settings, Step, chosen, figures_of, total_steps, train
@@ -73,13 +74,10 @@ class School:
 
     def left_out(self) -> list[str]:
         """What of the examples the strategy cannot teach, in a line for each split."""
-        lacks = getattr(self.arm.strategy, "lacks", None)
-        if lacks is None:
-            return []
         found = []
         for split in ("train", "dev"):
             examples = self.task.split(split)
-            reasons = [reason for reason in map(lacks, examples) if reason is not None]
+            reasons = [reason for e in examples if (reason := lacking(self.arm.strategy, e)) is not None]
             if reasons:
                 found.append(f"{len(reasons)} of {len(examples)} {split} examples teach nothing: none has {reasons[0]}")
         return found
@@ -246,5 +244,5 @@ def _loss_of(scores: Mapping[str, float] | None, target: str) -> float | None:
     """The negative logarithm of the right choice's share among the choices, which have these log-probabilities."""
     if scores is None or target not in scores:
         return None
-    highest = max(scores.values())
-    return highest + math.log(math.fsum(math.exp(score - highest) for score in scores.values())) - scores[target]
+    shares = dict(zip(scores, log_normalised(list(scores.values())), strict=True))
+    return -shares[target]

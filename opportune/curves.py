@@ -7,14 +7,12 @@ the labelled examples is measured once. Sizes, draws and recipes asked for later
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from opportune import evaluate, labels, scoring
 from opportune import recipe as recipes_
-from opportune.comparison import of_run
-from opportune.errors import OpportuneError, RecipeError, TaskError, UnpredictableError
+from opportune.errors import OpportuneError, RecipeError, TaskError
 from opportune.estimate import predict
 from opportune.evaluate import NoJournal
 from opportune.labels import Curves, Measured
@@ -25,12 +23,11 @@ from opportune.models.scripted import Scripted
 from opportune.recipe import Arm
 from opportune.records import OutcomeRecord
 from opportune.run import Watcher, run
-from opportune.schema import to_json
 from opportune.scoring import Sample
 from opportune.settings import Settings
 from opportune.store import Store
 from opportune.tasks.sampling import keep
-from opportune.types import Example, Question, Strategy, Task
+from opportune.types import Example, Strategy, Task
 
 SIZES, DRAWS = (16, 32, 64, 128), 3
 
@@ -134,7 +131,7 @@ def _looks(strategy: Strategy, task: Task) -> bool:
     view = replace(task.view(), train=train)
     try:
         prepared = evaluate.prepare(strategy, view, 0, model, NoJournal())
-        evaluate.converse({"": strategy.ask(Question(asked.input, asked.choices), view, prepared)}, model, NoJournal())
+        evaluate.converse({"": strategy.ask(asked.question, view, prepared)}, model, NoJournal())
     except OpportuneError:
         return True
     return train.looked
@@ -179,9 +176,8 @@ def _predicted(cells: Sequence[Cell], settings: Settings) -> list[float]:
     for cell in cells:
         for arm in cell.arms:
             if arm.model and not is_remote(arm.model) and (cell.size, arm.text) not in known:
-                with suppress(UnpredictableError):
-                    cost = predict(arm, cell.task, pool.base(arm.model), 0)
-                    known[cell.size, arm.text] = cost.total().seconds or 0.0
+                cost = predict(arm, cell.task, pool.base(arm.model), 0)
+                known[cell.size, arm.text] = (cost.total().seconds if cost else None) or 0.0
     return [sum(known.get((cell.size, arm.text), 0.0) for arm in cell.arms) for cell in cells]
 
 
@@ -191,7 +187,7 @@ def _measure(
     """Run a cell, or find it done; its run, the test outcomes of each recipe, and which failed."""
     asked = replace(settings, recipes=tuple(arm.text for arm in cell.arms), seeds=1, growing=True)
     record = run(cell.task, asked, store, watcher, source)
-    store.finish_run(record.id, to_json(of_run(store, record.id)))
+    store.finish_run(record.id)
     resolved = {arm.resolved["recipe"]: arm for arm in store.arms(record.id)}
     outcomes, failures = {}, []
     for arm in cell.arms:

@@ -7,7 +7,7 @@ gives in float32 does not have to sum to 1 exactly. A probability of 0 has the l
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +27,12 @@ def normalised(logs: Logs) -> Floats:
     values = np.asarray(logs, dtype=np.float64)
     top = values.max()
     return np.asarray(values - (top + math.log(np.exp(values - top).sum())))
+
+
+def are_logs(scores: Iterable[float]) -> bool:
+    """Whether scores of all choices are log-probabilities, which sum to 1 as probabilities, and not shares of votes."""
+    known = list(scores)
+    return max(known, default=1.0) < 1e-3 and abs(math.fsum(map(math.exp, known)) - 1) < 1e-3
 
 
 def entropy(logs: Logs) -> float:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from opportune import evaluate
 from opportune.corpus.material import material_of
 from opportune.cost import Amount, Cost
+from opportune.errors import OwnCodeError, UnpredictableError
 from opportune.evaluate import NoJournal
 from opportune.inference.flops import Shape, backward_flops, forward_flops, shape_of
 from opportune.inference.tokens import shared_length
@@ -25,11 +26,12 @@ from opportune.models.local import Local
 from opportune.peaks import asking_peak, training_peak, without_storage
 from opportune.reading import Reads
 from opportune.recipe import Arm
+from opportune.strategies.lessons import lacking
 from opportune.training.loop import Settings, total_steps
 from opportune.training.memory import TILE
 from opportune.training.packing import TokenLesson
 from opportune.training.rates import FINALISTS, overhead
-from opportune.types import Completion, Example, Method, ModelInfo, Prompt, Question, Task
+from opportune.types import Completion, Example, Method, ModelInfo, Prompt, Task, TaskView
 
 SAMPLE = 8  # questions and lessons that are counted
 
@@ -89,9 +91,14 @@ class _BlankEndpoint:
             yield index, Completion("", ("",) * prompt.samples, scores)
 
 
-def predict(arm: Arm, task: Task, model: Local | Endpoint, seed: int) -> Cost:
-    """The predicted bill of an arm that asks a model. Raises RecipeError as the arm itself would."""
-    return _predict_remote(arm, task, model, seed) if isinstance(model, Endpoint) else _predict(arm, task, model, seed)
+def predict(arm: Arm, task: Task, model: Local | Endpoint, seed: int) -> Cost | None:
+    """The predicted bill of an arm that asks a model; None where none can be told. Raises RecipeError as it would."""
+    try:
+        if isinstance(model, Endpoint):
+            return _predict_remote(arm, task, model, seed)
+        return _predict(arm, task, model, seed)
+    except (OwnCodeError, UnpredictableError):  # blank answers are not what the user's code need stand
+        return None
 
 
 def _predict_remote(arm: Arm, task: Task, model: Endpoint, seed: int) -> Cost:
@@ -101,19 +108,12 @@ def _predict_remote(arm: Arm, task: Task, model: Endpoint, seed: int) -> Cost:
 
     def asked(examples: Sequence[Example]) -> Amount:
         sample, counted = examples[:SAMPLE], _BlankEndpoint(model)
-        flows = {e.id: arm.strategy.ask(Question(e.input, e.choices), view, prepared) for e in sample}
-        evaluate.converse(flows, counted, NoJournal())
-        return _whole(counted.used, len(examples) / max(len(sample), 1))
+        _hold(arm, view, prepared, sample, counted)
+        return counted.used.scaled(len(examples) / max(len(sample), 1))
 
     # Of several candidates each prepares and answers dev.
     tuning = (preparing.used + asked(task.dev)).scaled(len(arm.candidates))
-    return Cost(tuning=model.priced(_whole(tuning, 1)), asking=model.priced(asked(task.test)))
-
-
-def _whole(amount: Amount, factor: float) -> Amount:
-    """So many times the amount, in whole tokens and calls."""
-    counts = {name: getattr(amount, name) for name in ("tokens_in", "tokens_out", "calls")}
-    return Amount(**{name: None if count is None else round(count * factor) for name, count in counts.items()})
+    return Cost(tuning=model.priced(tuning), asking=model.priced(asked(task.test)))
 
 
 def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
@@ -124,8 +124,7 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
 
     def asked(examples: Sequence[Example]) -> Amount:
         sample, counted = examples[:SAMPLE], _Blank(model)
-        flows = {e.id: arm.strategy.ask(Question(e.input, e.choices), view, prepared) for e in sample}
-        evaluate.converse(flows, counted, NoJournal())
+        _hold(arm, view, prepared, sample, counted)
         return _asking(counted, len(sample), len(examples), shape, speed)
 
     dev = asked(task.dev)
@@ -136,7 +135,7 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
             lessons = [lesson.ids for lesson in material.lessons[:SAMPLE]]
             number, targets = len(material.lessons), method.reading.block
         else:
-            able = _able(arm.strategy, task.train)
+            able = [example for example in task.train if lacking(arm.strategy, example) is None]
             taught = [lesson for e in able[:SAMPLE] for lesson in arm.strategy.teach(e, view, prepared)]
             lessons = [tuple(model.tokenise_lesson(lesson)[0]) for lesson in taught]
             number, targets = len(able) * len(taught) // min(SAMPLE, len(able)), 3
@@ -145,7 +144,7 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
         rates, epochs = 1 if method.rate else len(method.grid), float(method.epochs)
         if method.budget is not None and course.tokens_in:
             share = min(1.0, method.budget / (1 + overhead(rates)) / course.tokens_in)
-            course, epochs = replace(course.scaled(share), tokens_in=round(course.tokens_in * share)), epochs * share
+            course, epochs = course.scaled(share), epochs * share
         # After every epoch of a run to the end dev is asked; that is time, its tokens are on no bill.
         judged = Amount() if isinstance(method, Reads) else Amount(seconds=math.ceil(epochs) * (dev.seconds or 0.0))
         training += course + judged
@@ -153,10 +152,12 @@ def _predict(arm: Arm, task: Task, model: Local, seed: int) -> Cost:
     return Cost(Amount(), tuning, training, asked(task.test))
 
 
-def _able(strategy: Any, examples: Sequence[Example]) -> Sequence[Example]:
-    """Those that the strategy can teach: without a worked solution some cannot be."""
-    lacks = getattr(strategy, "lacks", None)
-    return [example for example in examples if lacks is None or lacks(example) is None]
+def _hold(
+    arm: Arm, view: TaskView, prepared: Any, examples: Sequence[Example], counting: _Blank | _BlankEndpoint
+) -> None:
+    """The conversations of these examples, with what answers nothing and counts."""
+    flows = {example.id: arm.strategy.ask(example.question, view, prepared) for example in examples}
+    evaluate.converse(flows, counting, NoJournal())
 
 
 def _asking(counted: _Blank, sample: int, questions: int, shape: Shape, speed: _Speeds) -> Amount:

@@ -17,7 +17,6 @@ from opportune.types import (
     Model,
     Outcome,
     Prompt,
-    Question,
     Status,
     Strategy,
     TaskView,
@@ -140,9 +139,7 @@ def evaluate(
 ) -> list[Outcome]:
     """Ask every example and score it, in the order given."""
     asked = {example.id: example for example in examples}
-    flows = {
-        name: strategy.ask(Question(example.input, example.choices), task, prepared) for name, example in asked.items()
-    }
+    flows = {name: strategy.ask(example.question, task, prepared) for name, example in asked.items()}
     talks = converse(flows, model, journal)
     return [_outcome(example, talks[name], metric) for name, example in asked.items()]
 

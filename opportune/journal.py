@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 
 from opportune.cost import Amount
 from opportune.evaluate import Call
-from opportune.records import REMOTE, CallRecord
+from opportune.records import CallRecord
 from opportune.store import Store
-from opportune.types import Completion, ModelInfo, Usage, digest
+from opportune.types import REMOTE, Completion, ModelInfo, Usage, digest
 
 
 def key_of(info: ModelInfo) -> str:

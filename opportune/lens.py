@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from opportune import evaluate
 from opportune import recipe as recipes_
 from opportune.answering import Answerer
-from opportune.distributions import divergence, entropy, jensen_shannon, normalised
+from opportune.distributions import are_logs, divergence, entropy, jensen_shannon, normalised
 from opportune.errors import OpportuneError, RecipeError, StoreError
 from opportune.evaluate import NoJournal
+from opportune.models.endpoint import is_remote
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
@@ -31,7 +32,6 @@ from opportune.store import Store
 from opportune.tasks.load import load_task
 from opportune.types import Answer, Completion, Flow, Prompt, Question, Task, TaskView, digest
 
-_ENDPOINTS = ("openai",)  # what stands before the ":" of a model that answers over a network
 _MARKS = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"})
 
 
@@ -160,7 +160,7 @@ def _arm(recipe: str, model: ModelRef) -> Arm:
         raise RecipeError(f"recipe {recipe!r} asks no model: there is no distribution to look at")
     if len(arm.candidates) > 1:
         raise RecipeError(f"recipe {recipe!r} lists values to choose from; the lens looks at one of them: name it")
-    if arm.model.name.partition(":")[0] in _ENDPOINTS:
+    if is_remote(arm.model):
         raise RecipeError(_unseen(recipe, arm.model.name))
     return arm
 
@@ -265,9 +265,7 @@ def _choices(prompt: Prompt, completion: Completion, answer: Answer) -> tuple[Ch
         return ()
     shares = normalised(completion.scores).tolist()
     told = [(answer.scores or {}).get(choice, -math.inf) for choice in prompt.choices]
-    # Votes are no log-probabilities: their exponentials do not sum to 1.
-    told_logs = abs(sum(map(math.exp, told)) - 1) < 1e-3
-    calibrated = told_logs and any(abs(a - b) > 1e-6 for a, b in zip(told, shares, strict=True))
+    calibrated = are_logs(told) and any(abs(a - b) > 1e-6 for a, b in zip(told, shares, strict=True))
     return tuple(
         Choice(text, score, share, final if calibrated else None)
         for text, score, share, final in zip(prompt.choices, completion.scores, shares, told, strict=True)

@@ -131,7 +131,17 @@ def m003_cached_tokens(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE calls ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0"))
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial, m002_embeddings, m003_cached_tokens)
+def m004_no_comparison(connection: Connection) -> None:
+    """A run's comparison is made from what it measured whenever it is read, so it is not kept as well."""
+    connection.execute(text("ALTER TABLE runs DROP COLUMN comparison"))
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    m001_initial,
+    m002_embeddings,
+    m003_cached_tokens,
+    m004_no_comparison,
+)
 
 
 def pending(connection: Connection) -> list[Callable[[Connection], None]]:

@@ -19,6 +19,7 @@ from opportune.training.loss import device_of
 from opportune.training.memory import TILE, layouts, need_of, resident_bytes
 from opportune.training.packing import TokenLesson
 from opportune.types import Method
+from opportune.widths import heads_of
 
 
 def without_storage(network: Any, methods: Sequence[Method]) -> Iterator[Any]:
@@ -44,10 +45,10 @@ def asking_peak(model: Local, items: Sequence[Item], written: int) -> int:
     rows = min(pack_rows(device), max((item.tokens(depth) for item in items), default=1) * len(items))
     # The head's own numbers, those in float32, and what the softmax makes of them.
     logits = min(HEAD_CELLS, rows * config.vocab_size) * (8 if size == 4 else 8 + size)
-    heads, width = getattr(config, "num_attention_heads", 1), config.hidden_size
+    heads, width = heads_of(config), config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * width
-    layer = rows * (5 * width + 3 * inner + heads * (depth + TILE))
-    keys = 2 * width * (getattr(config, "num_key_value_heads", None) or heads) // heads * config.num_hidden_layers
+    layer = rows * (5 * width + 3 * inner + heads.queries * (depth + TILE))
+    keys = 2 * heads.keys * heads.size * config.num_hidden_layers
     side_by_side = torch.get_num_threads() if device.type == "cpu" else 1
     kept = keys * (depth + (rows + written if written else 0))
     laid_out = packed_bytes(network) if written else 0

@@ -28,7 +28,8 @@ DEFAULTS = (
 
 # What `--try all-prompts` and `--try all-training` stand for.
 GROUPS = {
-    # Every strategy with its defaults, written answers of at most 64 tokens.
+    # Every strategy that needs no file of the user's, the variants of k-shot and step-back too; written answers of at
+    # most 64 tokens. `tfidf` asks no model and `majority` stands for the floor.
     "all-prompts": (
         "majority",
         "zero-shot",

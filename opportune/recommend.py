@@ -8,7 +8,7 @@ paired test interval excludes losing more than the tolerance to the reference; e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from opportune.rows import Row, Unit
 from opportune.statistics import examples_to_tell_apart
@@ -34,20 +34,6 @@ def price(row: Row, unit: Unit) -> float | None:
     items = (row.measured.loading, row.measured.tuning, row.measured.training, row.asking_per_1000)
     known = [value for item in items if (value := getattr(item, unit)) is not None]
     return sum(known) if getattr(row.asking_per_1000, unit) is not None else None
-
-
-def mark_frontier(rows: Sequence[Row], unit: Unit) -> list[Row]:
-    """The rows with `frontier` set where no other arm has at least the score for at most the cost of asking."""
-    points = {
-        row.hash: (row.score.value, asking)
-        for row in rows
-        if row.score is not None and (asking := getattr(row.asking_per_1000, unit)) is not None
-    }
-
-    def beaten(score: float, asking: float) -> bool:
-        return any(s >= score and a <= asking and (s, a) != (score, asking) for s, a in points.values())
-
-    return [replace(row, frontier=row.hash in points and not beaten(*points[row.hash])) for row in rows]
 
 
 def recommend(rows: Sequence[Row], reference: Row | None, tolerance: float, unit: Unit, metric: str) -> Recommendation:
@@ -85,7 +71,7 @@ def _keep_reference(reference: Row, rival: Row, tolerance: float, unit: Unit, me
     text = (
         f"Use {reference.recipe}: it led on dev and has {_score(reference, metric)}. "
         f"The best cheaper arm, {rival.recipe}, {verdict}; {_bill(rival, unit)} against {_bill(reference, unit)} for "
-        f"tuning, training and 1000 questions."
+        f"loading, tuning, training and 1000 questions."
     )
     if needed is not None and shown is not None:
         text += (
@@ -113,7 +99,7 @@ def _text_cheaper(chosen: Row, reference: Row, tolerance: float, unit: Unit, met
     return (
         f"Use {chosen.recipe}: it has {_score(chosen, metric)}. "
         f"Against {reference.recipe}, which led on dev, that is {_difference(chosen)}, which excludes losing more than "
-        f"{_points(tolerance)} points. Tuning, training and 1000 questions cost {_bill(chosen, unit)} against "
+        f"{_points(tolerance)} points. Loading, tuning, training and 1000 questions cost {_bill(chosen, unit)} against "
         f"{_bill(reference, unit)}."
     )
 
@@ -121,7 +107,7 @@ def _text_cheaper(chosen: Row, reference: Row, tolerance: float, unit: Unit, met
 def _text_alone(reference: Row, unit: Unit, metric: str) -> str:
     return (
         f"Use {reference.recipe}: it led on dev and has {_score(reference, metric)}. No arm with a score is cheaper "
-        f"({_bill(reference, unit)} for tuning, training and 1000 questions)."
+        f"({_bill(reference, unit)} for loading, tuning, training and 1000 questions)."
     )
 
 

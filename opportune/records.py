@@ -10,12 +10,11 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, TypeVar
 
 from opportune.cost import Amount, Cost
-from opportune.types import Kind, ModelInfo, Split, Status
+from opportune.types import Example, Kind, ModelInfo, Split, Status
 
 if TYPE_CHECKING:
     from opportune.models.endpoint_choosing import Way
 
-REMOTE = "endpoint"  # the device of a model behind a server
 
 RunStatus = Literal["running", "finished"]
 ArmStatus = Literal["pending", "running", "done", "failed"]
@@ -80,7 +79,6 @@ class RunRecord:
     name: str
     config: RunConfig
     status: RunStatus = "running"
-    comparison: dict[str, Any] | None = None  # the `--json` object of a finished run
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +94,10 @@ class ExampleRecord:
     choices: tuple[str, ...] | None = None
     group: str | None = None
     rationale: str | None = None
+
+    def as_example(self) -> Example:
+        """The example that was stored."""
+        return Example(self.example, self.input, self.target, self.choices, self.rationale, self.group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ class CallRecord:
     run: str
     hash: str
     seed: int
-    stage: str  # prepare, dev, test, tuning:...
+    stage: str  # prepare, dev, test, prepare-0, dev-0 (of a search), prepare-trained, grading-test ...
     example: str  # '' in prepare
     round: int
     position: int  # of the prompt in the round

@@ -78,12 +78,12 @@ class Row:
     latency: Latency | None
     saved: Amount | None  # what sharing with other arms saved; not part of the cost
     cached: Amount | None  # what answers kept from earlier runs saved; not taken off the cost either
+    grading: Amount | None  # what a model that grades used on test; on no arm's bill
     shots_dropped: int
     tokens_cut: int
     seeds: tuple[SeedResult, ...]
     classes: tuple[Class, ...]
     confusion: tuple[Confusion, ...]
-    frontier: bool = False  # no other arm is as good and cheaper to ask, or better and as cheap
     lessons_cut: int = 0  # lessons of a training, of the seed that lost most
     shift: Shift | None = None  # None where no answer came with a probability for each choice
     why: str | None = None  # why reasoning did not help here, where it did not
@@ -148,7 +148,6 @@ class Comparison:
 
     run: str
     created: str
-    finished: bool
     task: TaskConfig
     sizes: dict[str, int]  # examples by split
     models: tuple[ModelConfig, ...]
@@ -176,14 +175,7 @@ def _mean_change(changes: Sequence[LossChange]) -> LossChange | None:
 
 def mean_amount(amounts: list[Amount]) -> Amount:
     """The mean of amounts where known, counts to the nearest whole; the peak is the largest."""
-    return scaled(sum(amounts, Amount()), 1 / max(len(amounts), 1))
-
-
-def scaled(amount: Amount, factor: float) -> Amount:
-    """The amount times a factor, counts to the nearest whole."""
-    result = amount.scaled(factor)
-    counts = {name: getattr(result, name) for name in ("tokens_in", "tokens_out", "calls")}
-    return replace(result, **{name: value if value is None else round(value) for name, value in counts.items()})
+    return sum(amounts, Amount()).scaled(1 / max(len(amounts), 1))
 
 
 def mean_cost(costs: list[Cost]) -> Cost:

@@ -20,7 +20,7 @@ from opportune.checking import check_arms, check_metric
 from opportune.corpus.general import general_text
 from opportune.corpus.material import digests as digests_of
 from opportune.cost import Cost
-from opportune.errors import OpportuneError, OwnCodeError, StoreError, UnpredictableError
+from opportune.errors import OpportuneError, StoreError
 from opportune.estimate import predict
 from opportune.fits import cannot_fit, out_of_memory
 from opportune.metrics import metric_named, resolved_name
@@ -175,10 +175,8 @@ class _Plan:
         )
 
     def _predicted(self, arm: Arm, model: Local | Endpoint, seed: int) -> Cost | None:
-        try:
-            return ledger.corrected(predict(arm, self.task, model, seed), self.factors)
-        except (OwnCodeError, UnpredictableError):  # it answers with nothing, which the user's code need not stand
-            return None
+        cost = predict(arm, self.task, model, seed)
+        return cost and ledger.corrected(cost, self.factors)
 
     def _failed(self, store: Store, run: str) -> set[tuple[str, int]]:
         """Arms with calls to an endpoint that came to nothing: these calls, and only they, are made again."""

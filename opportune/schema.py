@@ -74,6 +74,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "trainable_parameters": row.trainable_parameters,
         "artefact_bytes": row.artefact_bytes,
         "reconsidered": row.reconsidered,
+        "grading": row.grading and asdict(row.grading),
     }
 
 

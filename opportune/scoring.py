@@ -20,7 +20,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from opportune import statistics
-from opportune.records import ExampleRecord, OutcomeRecord
+from opportune.records import OutcomeRecord
 from opportune.statistics import Figure, Floats, Integers, Interval
 from opportune.types import Example, Metric
 
@@ -63,11 +63,6 @@ class Difference:
     high: float
     p: float
     discordant: float  # share of examples on which just one is right; else what gives the same standard error
-
-
-def example_of(record: ExampleRecord) -> Example:
-    """The example of a stored row."""
-    return Example(record.example, record.input, record.target, record.choices, None, record.group)
 
 
 def sample(metric: Metric, outcomes: Sequence[OutcomeRecord], examples: Sequence[Example]) -> Sample | None:

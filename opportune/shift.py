@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from opportune import statistics
-from opportune.distributions import bits, divergence, total_variation
+from opportune.distributions import are_logs, bits, divergence, total_variation
 from opportune.records import OutcomeRecord
 from opportune.scoring import Estimate, Sample
 from opportune.statistics import Floats
@@ -82,9 +82,7 @@ def shift_of(
 
     An answer without one has an unknown probability: it is left out of the mean, and the interval holds both ends.
     """
-    scored = [o for o in outcomes if o.status == "ok" and o.choice_scores]
-    logs = _matrix([o.choice_scores or {} for o in scored])
-    ranked = [o for o, total in zip(scored, np.exp(logs).sum(axis=1), strict=True) if abs(total - 1) < 1e-3]
+    ranked = [o for o in outcomes if o.status == "ok" and o.choice_scores and are_logs(o.choice_scores.values())]
     by_place = {(o.seed, o.example): o.choice_scores or {} for o in ranked}
     found = [[by_place.get((seed, example.id)) for example in test.examples] for seed in test.seeds]
     distributions = [scores for row in found for scores in row if scores is not None]

@@ -110,13 +110,11 @@ class Store:
                 connection.execute(update(runs).where(runs.c.id == found.id).values(config=current.config))
         return current
 
-    def finish_run(self, run: str, comparison: dict[str, Any]) -> None:
-        """Mark the run as finished and keep its `--json` object."""
+    def finish_run(self, run: str) -> None:
+        """Mark the run as finished."""
         runs = self._tables["runs"]
         with self._writing() as connection:
-            connection.execute(
-                update(runs).where(runs.c.id == run).values(status="finished", comparison=comparison),
-            )
+            connection.execute(update(runs).where(runs.c.id == run).values(status="finished"))
 
     def list_runs(self) -> list[RunRecord]:
         """All runs, newest first."""
@@ -203,11 +201,11 @@ class Store:
         order = (columns.hash, columns.seed, columns.split, columns.example)
         return self._read(OutcomeRecord, "outcomes", *_where(columns, run=run, hash=hash, split=split), order=order)
 
-    def curves(self, run: str, hash: str | None = None) -> list[CurvePoint]:
-        """The learning curves of a run or an arm."""
+    def curves(self, run: str) -> list[CurvePoint]:
+        """The learning curves of a run."""
         columns = self._tables["curves"].c
         order = (columns.hash, columns.seed, columns.trial, columns.step)
-        return self._read(CurvePoint, "curves", *_where(columns, run=run, hash=hash), order=order)
+        return self._read(CurvePoint, "curves", columns.run == run, order=order)
 
     # ---- the database ----
 

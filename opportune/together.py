@@ -9,7 +9,7 @@ others with which network and on which lessons, and they do their share. In betw
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -19,9 +19,12 @@ import torch
 from torch import distributed
 
 from opportune import methods
+from opportune.corpus.blocks import Mix
 from opportune.errors import TrainingError
 from opportune.models.loading import load_model
 from opportune.options import build
+from opportune.pretraining.network import new_network
+from opportune.pretraining.sizing import Size
 from opportune.spec import parse
 from opportune.training.crew import following, leading, rank
 from opportune.training.loop import Settings, train
@@ -55,6 +58,8 @@ def _follow() -> None:
     for order in following():
         if order["kind"] == "model":
             network = _loaded(order)
+        elif order["kind"] == "new":
+            network = _new(order)
         elif order["kind"] == "attach":
             part = parse(order["method"]).parts[0]
             method: Any = build(part, methods.TABLE[part.name])
@@ -66,15 +71,29 @@ def _follow() -> None:
 
 def _loaded(order: dict[str, Any]) -> Any:
     """The leading process's model, on this one's device."""
-    on_gpu = order["device"].startswith("cuda")
-    device = f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else order["device"]
     return load_model(
-        order["path"], device=device, dtype=order["dtype"], trust_remote_code=order["trust"], progress=_quietly
-    ).network
+        order["path"], device=_own(order["device"]), dtype=order["dtype"], trust_remote_code=order["trust"],
+        progress=_quietly,
+    ).network  # fmt: skip
+
+
+def _new(order: dict[str, Any]) -> Any:
+    """A network of the shape of the leading process's new one, whose weights it gets when they train."""
+    dtype = getattr(torch, order["dtype"])
+    return new_network(Size(**order["size"]), order["context"], order["end"], 0, dtype, _own(order["device"]))
+
+
+def _own(device: str) -> str:
+    """This process's device, where the leading one has that."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device.startswith("cuda") else device
 
 
 def _train(network: Any, order: dict[str, Any]) -> None:
-    lessons = [TokenLesson(tuple(ids), start, tuple(breaks)) for ids, start, breaks in order["lessons"]]
+    lessons: Sequence[TokenLesson]
+    if order["kept"] is not None:
+        lessons = Mix.opened(order["kept"])
+    else:
+        lessons = [TokenLesson(tuple(ids), start, tuple(breaks)) for ids, start, breaks in order["listed"]]
     evaluate: Any = dict if order["evaluates"] else None  # never asked here
     with suppress(TrainingError):  # the leading process has it too, and says what comes next
         train(network, lessons, Settings(**order["settings"]), Path(order["folder"]), evaluate)

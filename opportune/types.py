@@ -13,9 +13,18 @@ Status = Literal["ok", "unparsed", "failed"]
 Kind = Literal["choice", "text"]
 Format = Literal["auto", "plain", "chat"]
 Role = Literal["system", "user", "assistant"]
+REMOTE = "endpoint"  # the device of a model behind a server
 
 
 # ---- the task -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a strategy sees of an example that is asked: never its target."""
+
+    input: str
+    choices: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +38,10 @@ class Example:
     rationale: str | None = None  # a worked solution
     group: str | None = None  # examples of one group never straddle a split
 
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a strategy sees of an example that is asked: never its target."""
-
-    input: str
-    choices: tuple[str, ...] | None = None
+    @property
+    def question(self) -> Question:
+        """The example without its target."""
+        return Question(self.input, self.choices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +77,9 @@ class Task:
         """The examples of one split."""
         return {"train": self.train, "dev": self.dev, "test": self.test}[name]
 
-    @property
-    def grouped(self) -> bool:
-        """Whether examples come in groups, so that intervals must be clustered."""
-        return any(example.group is not None for example in self.test)
-
     def fingerprint(self) -> str:
         """A digest of everything that can change a result: data, splits, instruction, choices, metric."""
-        content = {k: v for k, v in asdict(self).items() if k != "notes"}
-        return digest(content)
+        return digest({name: value for name, value in asdict(self).items() if name != "notes"})
 
 
 def digest(value: Any) -> str:
@@ -153,7 +153,7 @@ class Answer:
 
     text: str | None
     raw: str = ""
-    scores: Mapping[str, float] | None = None  # of each choice, after calibration; of votes, their shares
+    scores: Mapping[str, float] | None = None  # of each choice: log-probability after calibration; votes: shares
     draft: str | None = None  # what was answered before it was reconsidered, where it was
 
 

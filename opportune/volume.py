@@ -78,7 +78,7 @@ def _recomputed(row: Row, comparison: Comparison) -> float:
 
 
 def break_evens(found: Sequence[Line]) -> list[BreakEven]:
-    """Every trained arm against the cheapest asked arm that is not cheaper for every number of questions."""
+    """Every trained arm against every asked arm, with a shared-prefix cache, then without."""
     made = []
     for cached in (True, False):
         for trained in (line for line in found if line.trained):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from opportune.comparison import Comparison, Row, build
+from opportune.comparison import build
 from opportune.cost import Amount, Cost
 from opportune.metrics.accuracy import Accuracy
 from opportune.records import ArmRecord, ArmStatus, ExampleRecord, Facts, OutcomeRecord, RunConfig, RunRecord
+from opportune.rows import Comparison, Row
 from opportune.types import Metric, Split
 
 LABELS = ["refund", "card", "other"]

@@ -8,8 +8,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from opportune.comparison import of_run, show_json, to_json
+from opportune.comparison import of_run, show_json
 from opportune.records import ArmRecord, CallRecord, ExampleRecord, Facts, Latency
+from opportune.schema import to_json
 from opportune.store import Store
 from tests.made_up import CONFIG, LABELS, Arm, comparison, marks, outcome, target
 
@@ -18,7 +19,7 @@ ROW = {
     *("recipe", "model", "status", "score", "low", "high", "n", "failed", "unparsed", "dev_score"),
     *("lessons_cut", "rates_diverged"),
     *("versus_reference", "cost", "asking_per_1000", "latency", "distribution"),
-    *("forgetting", "generalisation_gap", "read", "trainable_parameters", "artefact_bytes", "reconsidered"),
+    *("forgetting", "generalisation_gap", "read", "trainable_parameters", "artefact_bytes", "reconsidered", "grading"),
 }
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +14,10 @@ from opportune.api import show
 from opportune.cli.main import main
 from opportune.rows import Comparison
 from opportune.store import Store
+from tests import several
+from tests.corpus.texts import documents, write
 from tests.models.tiny import save_folder
+from tests.several import run_together, started
 from tests.toy import toy_task
 
 RECIPES = (
@@ -28,6 +27,7 @@ RECIPES = (
     "prompt-tuning:tokens=3,epochs=1,rate=1e-2+k-shot:k=2",
 )
 FAILING = "full:rate=10,epochs=20,batch=1"  # diverges, and the run goes on
+READING = "continual:corpus={text},context=32,epochs=1,rate=1e-3+zero-shot"
 CHAIN = "full:rate=1e-3,epochs=1+lora:rank=2,rate=1e-2,epochs=1+zero-shot"
 
 
@@ -39,29 +39,10 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         rows = [{"input": e.input, "target": e.target.replace("xylophone", "tool")} for e in task.split(split)]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     model = save_folder(folder / "model")
-    tries = [word for recipe in (*RECIPES, CHAIN, FAILING) for word in ("--try", recipe)]
+    reading = READING.format(text=write(folder / "text" / "read.txt", documents(40)))
+    tries = [word for recipe in (*RECIPES, reading, CHAIN, FAILING) for word in ("--try", recipe)]
     return ["compare", str(folder), "--input", "input", "--target", "target", "--kind", "choice",
             "--model", str(model), "--dtype", "float32", "--device", "cpu", *tries]  # fmt: skip
-
-
-def be(rank: int, number: int, port: int, arguments: Sequence[str]) -> None:
-    """One of several processes, as torchrun starts them."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    main(list(arguments))
-
-
-def run_together(number: int, arguments: Sequence[str]) -> list[int | None]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spawn = multiprocessing.get_context("spawn")
-    made = [spawn.Process(target=be, args=(rank, number, port, arguments)) for rank in range(number)]
-    for process in made:
-        process.start()
-    for process in made:
-        process.join(120)
-    return [process.exitcode for process in made]
 
 
 def curves(runs: Path) -> dict[tuple[str, str, int], Any]:
@@ -79,7 +60,7 @@ def facts(found: Comparison) -> list[tuple[str, str, float | None]]:
 def test_two_processes_come_to_the_table_of_one(command: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="0"):
         main([*command, "--runs", str(tmp_path / "one")])
-    assert run_together(2, [*command, "--runs", str(tmp_path / "two")]) == [0, 0]
+    assert run_together(2, several.command, *command, "--runs", str(tmp_path / "two")) == [0, 0]
     one, two = show(runs=tmp_path / "one"), show(runs=tmp_path / "two")
     assert facts(one) == facts(two)
     assert [row.status for row in two.rows].count("failed") == 1
@@ -92,14 +73,8 @@ def test_two_processes_come_to_the_table_of_one(command: list[str], tmp_path: Pa
 
 @pytest.mark.slow
 def test_bad_input_ends_the_leading_process_with_its_code(command: list[str], tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     arguments = [*command, "--try", "nonsense", "--runs", str(tmp_path)]
-    spawn = multiprocessing.get_context("spawn")
-    first, second = (spawn.Process(target=be, args=(rank, 2, port, arguments)) for rank in range(2))
-    for process in (first, second):
-        process.start()
+    first, second = started(2, several.command, *arguments)
     first.join(60)
     assert first.exitcode == 2
     second.join(20)  # without its leader it ends by itself, or the launcher ends it
@@ -122,4 +97,4 @@ def test_torchrun_prints_one_table(command: list[str], tmp_path: Path) -> None:
         [*launcher, *command, "--runs", str(tmp_path), "--json"], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert len(json.loads(done.stdout)["rows"]) == 6
+    assert len(json.loads(done.stdout)["rows"]) == 7

@@ -149,6 +149,7 @@ def _plans(
     from opportune.planner.plan import Plan
     from opportune.planner.techniques import TABLE
     from opportune.report import plan_text
+    from opportune.report.terminal import console
     from opportune.spec import parse
 
     made: list[Plan | Asking] = []
@@ -161,7 +162,7 @@ def _plans(
         plans = [planning.to_json(one) if isinstance(one, Plan) else asking.to_json(one) for one in made]
         typer.echo(json.dumps({"plans": plans}, ensure_ascii=False))
         return
-    out = plan_text.console()
+    out = console()
     for one in made:
         if isinstance(one, Plan):
             plan_text.print_plan(one, out)
@@ -209,7 +210,7 @@ def _over(hardware: str, table: Table) -> Over:
         from opportune.planner.choosing import choose, offered
         from opportune.planner.hardware import cluster
 
-        if hardware.strip().lower() in ("cheapest", "cheapest that fits"):
+        if hardware.strip().lower() == "cheapest":
             return [choose(make, offered(table), what)]
         return [make(cluster(name, table)) for name in hardware.split(",")]
 
@@ -222,6 +223,7 @@ def _grid(table: Table, found: Calibration, *, markdown: bool, html: Path | None
     from opportune.planner.grid import grid
     from opportune.planner.plan import to_json
     from opportune.report import plan_text
+    from opportune.report.terminal import console
 
     rows = grid(found, table)
     if html:
@@ -238,7 +240,7 @@ def _grid(table: Table, found: Calibration, *, markdown: bool, html: Path | None
     elif markdown:
         typer.echo(plan_text.markdown(rows))
     else:
-        plan_text.print_grid(rows, plan_text.console())
+        plan_text.print_grid(rows, console())
 
 
 def _probed() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from opportune.cost import Amount
 from opportune.metrics import short_name
 from opportune.records import ArmRecord, RunRecord
 from opportune.report.numbers import duration, memory, money
-from opportune.types import Task
+from opportune.types import REMOTE, Task
 
 
 class LiveView:
@@ -43,7 +43,7 @@ class LiveView:
             self._live.say(f"  {note}")
 
     def begin(self, run: RunRecord, arms: Sequence[ArmRecord]) -> None:
-        for model in (model for model in run.config["models"] if model["device"] != "endpoint"):
+        for model in (model for model in run.config["models"] if model["device"] != REMOTE):
             self._live.say(
                 f"  model {model['name']}: {model['parameters'] / 1e6:.0f}M parameters, {model['dtype']} on "
                 f"{model['device']}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import overload
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 
-from opportune.corpus.stream import TokenStream
+from opportune.corpus.stream import TokenStream, open_stream
 from opportune.training.packing import TokenLesson
 from opportune.types import digest
 
@@ -61,6 +62,21 @@ class Mix(Sequence[TokenLesson]):
 
     def __len__(self) -> int:
         return sum(count for _, count in self.sources)
+
+    def told(self, folder: Path) -> list[dict[str, Any]]:
+        """What `opened` makes the same of in another process; a stream only in memory is written into the folder."""
+        found = []
+        for place, (blocks, count) in enumerate(self.sources):
+            lies = blocks.stream.folder
+            if lies is None:
+                blocks.stream.save(lies := folder / f"text-{place}")
+            found.append({"stream": str(lies), "size": blocks.size, "count": count})
+        return found
+
+    @classmethod
+    def opened(cls, told: Sequence[Mapping[str, Any]]) -> Mix:
+        """See `told`."""
+        return cls([(Blocks(open_stream(Path(one["stream"])), one["size"]), one["count"]) for one in told])
 
     @overload
     def __getitem__(self, index: int) -> TokenLesson: ...

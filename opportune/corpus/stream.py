@@ -28,6 +28,7 @@ class TokenStream:
     tokens: NDArray[np.uint32]
     starts: NDArray[np.int64]
     opening: int  # the token that stands before each document and is not learned
+    folder: Path | None = None  # where it lies; None: only in memory
 
     def digest(self) -> str:
         """Identifies the content."""
@@ -46,7 +47,7 @@ class TokenStream:
 def open_stream(folder: Path) -> TokenStream:
     """What `save` wrote."""
     tokens, starts = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "starts"))
-    return TokenStream(tokens, starts, int((folder / "opening").read_text()))
+    return TokenStream(tokens, starts, int((folder / "opening").read_text()), folder)
 
 
 def tokenise(documents: Iterable[str], tokenizer: Any, limit: int | None = None) -> TokenStream:

@@ -21,6 +21,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from opportune.inference.tiles import Plan
+from opportune.widths import heads_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,8 @@ def shape_of(network: Any) -> Shape:
         # What makes virtual tokens works on those few alone.
         if isinstance(module, nn.Linear | Conv1D) and module is not head and "virtual_encoder" not in name:
             linear[module.weight.requires_grad] += _elements(module)
-    heads = getattr(config, "num_attention_heads", 0)  # a state-space model has none
-    size = getattr(config, "head_dim", None) or config.hidden_size // max(heads, 1)
-    width, idle = heads * size, _idle_layers(network, config.num_hidden_layers)
+    heads = heads_of(config)
+    width, idle = heads.queries * heads.size, _idle_layers(network, config.num_hidden_layers)
     weights = sum(_elements(m) for layer in idle for m in layer.modules() if isinstance(m, nn.Linear | Conv1D))
     return Shape(
         frozen=linear[False],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from opportune.errors import ModelError
@@ -159,8 +159,3 @@ def plain(prompt: Prompt) -> str:
         open_ended = i == len(messages) - 1 or (message.role == "user" and messages[i + 1].role == "assistant")
         parts.append(joined(asked, message.content) + ("" if open_ended else prompt.separator))
     return "".join(parts)
-
-
-def with_messages(prompt: Prompt, messages: Sequence[Message]) -> Prompt:
-    """The same call with other messages."""
-    return replace(prompt, messages=tuple(messages))

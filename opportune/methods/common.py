@@ -14,7 +14,7 @@ from opportune.options import within
 _BIAS_FLAGS = ("attention_bias", "mlp_bias", "use_bias", "add_bias_linear")
 
 
-def check_common(method: str, rate: float | None, epochs: int, batch: int, budget: int | None = None) -> None:
+def check_common(method: str, rate: float | None, epochs: int, batch: int, budget: int | None) -> None:
     """Raises RecipeError for a learning rate, number of epochs, batch (lessons a step) or budget out of range."""
     if rate is not None:
         within(method, "rate", rate, 1e-8, 10.0)

@@ -15,6 +15,7 @@ from opportune.errors import RecipeError
 from opportune.methods.common import check_common, merged
 from opportune.options import within
 from opportune.types import NO_HINTS, Hints
+from opportune.widths import heads_of
 
 _WIDTH = 512  # of the MLP
 
@@ -101,9 +102,8 @@ class PrefixTuning:
 def _shape(network: Any) -> tuple[int, int, int]:
     """Layers, key heads and head size."""
     config = network.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return config.num_hidden_layers, heads, size
+    heads = heads_of(config)
+    return config.num_hidden_layers, heads.keys, heads.size
 
 
 def _Reparametrised(layers: int, heads: int, size: int, seed: int) -> Any:  # noqa: N802  (makes a module)

@@ -9,17 +9,16 @@ function is another metric, and scores in the store are never mixed.
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Real
-from pathlib import Path
 from typing import ClassVar
 
+from opportune import own_code
 from opportune.errors import OwnCodeError, RecipeError
 from opportune.metrics.scoring import mean_score
-from opportune.types import Example, digest
+from opportune.types import Example
 
 Function = Callable[[str, str, str], object]
 
@@ -44,7 +43,7 @@ class OwnFunction:
         if not self.path:
             raise RecipeError("python: needs path=FILE, a Python file with score(answer, target, input) -> 0 to 1")
         if self.digest is None:
-            found = digest(_text(self.path))
+            found = own_code.digest_of("python", self.path)
             _function(self.path, self.function, found)
             object.__setattr__(self, "digest", found)
 
@@ -52,10 +51,8 @@ class OwnFunction:
         """What the function returns. Raises OwnCodeError, naming the function, where it fails or returns no share."""
         place = f"{self.path}: {self.function}()"
         function = _function(self.path, self.function, self.digest or "")
-        try:
+        with own_code.failing(f"{place} failed on the answer {answer!r:.60}"):
             value = function(answer, example.target, example.input)
-        except Exception as error:
-            raise OwnCodeError(f"{place} failed on the answer {answer!r:.60}: {_reason(error)}") from error
         share = float(value) if isinstance(value, Real) else -1.0
         if not 0 <= share <= 1:
             raise OwnCodeError(f"{place} returned {value!r:.60}; a number from 0 to 1 is expected")
@@ -67,27 +64,11 @@ class OwnFunction:
 
 
 @lru_cache(maxsize=8)
-def _function(path: str, name: str, expected: str) -> Function:
-    """The function, from a file that has not changed since."""
-    if digest(_text(path)) != expected:
-        raise RecipeError(f"python:path={path} is no longer the file that was measured (digest {expected})")
-    try:
-        names = runpy.run_path(str(Path(path).expanduser()))
-    except Exception as error:
-        raise RecipeError(f"python:path={path} cannot be run: {_reason(error)}") from error
-    function = names.get(name)
-    if not callable(function):
+def _function(path: str, name: str, measured: str) -> Function:
+    """The function, from a file that has not changed since. Raises RecipeError."""
+    own_code.check_digest("python", path, measured)
+    found = own_code.names_of("python", path, measured).get(name)
+    if not callable(found):
         raise RecipeError(f"python:path={path} has no function {name}(answer, target, input)")
-    found: Function = function
-    return found
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"python:path={path} cannot be read: {error}") from error
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    function: Function = found
+    return function

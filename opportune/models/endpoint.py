@@ -28,7 +28,7 @@ from opportune.models.pacing import MOST
 from opportune.models.prices import Price, price_of
 from opportune.models.response_cache import ResponseCache
 from opportune.spec import ModelRef
-from opportune.types import Completion, Message, ModelInfo, Prompt, Usage, digest
+from opportune.types import REMOTE, Completion, Message, ModelInfo, Prompt, Usage, digest
 
 PREFIX = "openai:"
 _OPTIONS: dict[str, tuple[type, ...]] = {
@@ -83,7 +83,7 @@ class Endpoint:
             parameters=0,
             digest=digest(["endpoint", self.base_url, name, api]),
             dtype="remote",
-            device="endpoint",
+            device=REMOTE,
         )
         self._caller = Caller(self.base_url, name, patience or Patience(), self.budget, price, cache)
         self._chooser = Chooser(self._caller, api)

@@ -66,7 +66,7 @@ def read(path: Path) -> Calibration:
 
 
 def from_json(found: Mapping[str, Any]) -> Calibration:
-    """The calibration in an object as `to_json` makes it."""
+    """The calibration in an object as `calibration.json` holds it."""
     ranges = {kind: (float(low), float(high)) for kind, (low, high) in found["ranges"].items()}
     rest = {name: float(found[name]) for name in ("scale", "reserved", "goodput", "share", "alone")}
     return Calibration(speeds=Speeds(**found["speeds"]), ranges=ranges, **rest)

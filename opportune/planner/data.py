@@ -12,7 +12,7 @@ from opportune.types import Question, TaskView
 
 EXAMPLES = 10_000  # where nothing is given
 PER_PARAMETER = 20.0  # tokens of pretraining (Hoffmann et al. 2022)
-CONTINUAL = 1e9
+CONTINUAL = 2e9  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def _of_task(task: str, epochs: float, length: int | None) -> Data:
     loaded = load_task(task)
     lengths = [_tokens(loaded.instruction + e.input + e.target) for e in loaded.train]
     longest = length or max(8, sorted(lengths)[int(0.95 * (len(lengths) - 1))])
-    questions = tuple(Question(e.input, e.choices) for e in loaded.dev)
+    questions = tuple(example.question for example in loaded.dev)
     return Data(sum(lengths) * epochs, longest, loaded.view(), questions)
 
 

@@ -9,13 +9,13 @@ from opportune.errors import UsageError
 from opportune.planner.architecture import count
 from opportune.planner.calibration import Calibration
 from opportune.planner.catalogue import of_size
+from opportune.planner.data import CONTINUAL, PER_PARAMETER
 from opportune.planner.hardware import Cluster, Table
 from opportune.planner.plan import Plan, Request, plan
 
 SIZES = ("100M", "10B", "150B")
+GPU, PROCESSOR = "h100", "cpu-96core"
 TUNING_TOKENS = 50e6  # 50,000 examples of 500 tokens, read twice
-CONTINUAL_TOKENS = 2e9
-PER_PARAMETER = 20.0  # tokens of pretraining for each parameter (Hoffmann et al. 2022)
 LENGTH = {"pretrain": 2048, "continual": 2048}
 YEAR = 365 * 86400.0
 LONGEST = 90 * 86400.0  # a training that takes longer gets more devices
@@ -49,28 +49,26 @@ class Row:
     processor: Plan | None  # on processors alone; None where the model does not fit or it takes more than a year
 
 
-def grid(
-    calibration: Calibration, table: Table, sizes: Sequence[str] = SIZES, gpu: str = "h100", cpu: str = "cpu-96core"
-) -> list[Row]:
+def grid(calibration: Calibration, table: Table) -> list[Row]:
     """All rows, every plan on the fewest devices that it fits on and that end within ninety days."""
-    return [_row(size, way, calibration, table, gpu, cpu) for size in sizes for way in WAYS]
+    return [_row(size, way, calibration, table) for size in SIZES for way in WAYS]
 
 
 def tokens_of(way: Way, parameters: int) -> float:
     """How much is read: the assumptions of the table."""
     if way.method == "pretrain":
         return PER_PARAMETER * parameters
-    return CONTINUAL_TOKENS if way.method == "continual" else TUNING_TOKENS
+    return CONTINUAL if way.method == "continual" else TUNING_TOKENS
 
 
-def _row(size: str, way: Way, calibration: Calibration, table: Table, gpu: str, cpu: str) -> Row:
+def _row(size: str, way: Way, calibration: Calibration, table: Table) -> Row:
     a = of_size(size)
     length = LENGTH.get(way.method, 512)
-    request = Request(a, way.method, Cluster(table[gpu]), tokens_of(way, count(a).total), length=length)
-    found = _smallest(request, calibration, gpu, table)
+    request = Request(a, way.method, Cluster(table[GPU]), tokens_of(way, count(a).total), length=length)
+    found = _smallest(request, calibration, table)
     processor: Plan | None
     try:
-        processor = plan(replace(request, cluster=Cluster(table[cpu])), calibration)
+        processor = plan(replace(request, cluster=Cluster(table[PROCESSOR])), calibration)
     except UsageError:
         processor = None
     if processor and (processor.fit.verdict == "does not fit" or processor.seconds.low > YEAR):
@@ -78,17 +76,17 @@ def _row(size: str, way: Way, calibration: Calibration, table: Table, gpu: str, 
     return Row(size, way, found, processor)
 
 
-def _smallest(request: Request, calibration: Calibration, gpu: str, table: Table) -> Plan:
+def _smallest(request: Request, calibration: Calibration, table: Table) -> Plan:
     last: Plan | None = None
     for devices in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192):
         try:
-            last = plan(replace(request, cluster=Cluster(table[gpu], devices)), calibration)
+            last = plan(replace(request, cluster=Cluster(table[GPU], devices)), calibration)
         except UsageError:
             continue
         if last.fit.verdict == "fits" and last.seconds.value <= LONGEST:
             return last
     if last is None:
-        raise UsageError(f"{request.method} on {request.architecture.name} fits no number of {gpu}")
+        raise UsageError(f"{request.method} on {request.architecture.name} fits no number of {GPU}")
     return last
 
 
@@ -97,7 +95,7 @@ def assumptions(rows: Sequence[Row]) -> tuple[str, ...]:
     first = rows[0].plan
     return (
         f"pretraining reads {PER_PARAMETER:g} tokens a parameter (Hoffmann et al. 2022), in sequences of 2,048; "
-        f"continual pretraining {CONTINUAL_TOKENS / 1e9:g} billion; every kind of tuning "
+        f"continual pretraining {CONTINUAL / 1e9:g} billion; every kind of tuning "
         f"{TUNING_TOKENS / 1e6:g} million in sequences of 512 (50,000 examples of 500 tokens, twice)",
         f"GPUs: the smallest power of two of {first.job.cluster.device.what or first.job.cluster.device.name} on which "
         "the upper end of the memory interval fits and the training ends within ninety days",

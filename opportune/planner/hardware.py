@@ -22,7 +22,7 @@ MATMUL = 0.8  # share of the peak that large matrix products reach where nobody 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device; peaks are dense (never with sparsity), memory is decimal gigabytes as vendors print it."""
+    """One device; peaks are dense (never with sparsity), memory is in gigabytes as vendors print it (see `memory`)."""
 
     name: str
     tflops_16bit: float

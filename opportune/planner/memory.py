@@ -39,8 +39,8 @@ class Memory:
         return math.fsum((*held, self.logits, self.adapters, self.gathered, self.workspace))
 
 
-def memory(job: Job, scale: float = 1.0, fixed: float = 0.0) -> Memory:
-    """The account of a job; `scale` multiplies activations and `fixed` is added to the workspace (calibration)."""
+def memory(job: Job, scale: float = 1.0) -> Memory:
+    """The account of a job; `scale` multiplies activations (calibration)."""
     states = _states(job)
     activations, logits = _activations(job, scale), _logits(job)
     forward = activations + logits
@@ -55,7 +55,7 @@ def memory(job: Job, scale: float = 1.0, fixed: float = 0.0) -> Memory:
         logits=logits,
         adapters=states["adapters"],
         gathered=_gathered(job),
-        workspace=_workspace(job) + fixed,
+        workspace=_workspace(job),
     )
 
 

@@ -11,7 +11,6 @@ from opportune.errors import UsageError
 from opportune.planner import energy
 from opportune.planner.architecture import Architecture, count
 from opportune.planner.calibration import Calibration, Estimate, Kind, exactly
-from opportune.planner.choosing import choose
 from opportune.planner.hardware import PER_NODE, Cluster
 from opportune.planner.job import Base, Checkpoint, Job, check
 from opportune.planner.layout import Fit, advice, fit, lay_out
@@ -278,9 +277,3 @@ def to_json(found: Plan) -> dict[str, Any]:
         "dollars": None if found.dollars is None else asdict(found.dollars),
         "assumptions": list(found.assumptions),
     }  # fmt: skip
-
-
-def cheapest(request: Request, clusters: Iterable[Cluster], calibration: Calibration) -> Plan:
-    """Of these, the plan that fits and costs least. Raises UsageError where none fits, with what each lacks."""
-    what = f"{request.method} on {request.architecture.name}"
-    return choose(lambda cluster: plan(replace(request, cluster=cluster), calibration), clusters, what)

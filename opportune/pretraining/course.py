@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -30,7 +29,7 @@ from opportune.pretraining.network import new_network
 from opportune.pretraining.order import Order, Plan, Report, Watcher, planned, read_report
 from opportune.pretraining.sizing import vocabulary_for
 from opportune.pretraining.tokenizer import open_tokenizer, train_tokenizer
-from opportune.training.crew import processes
+from opportune.training import crew
 from opportune.training.loop import Settings, Step, figures_of, train
 from opportune.training.loss import lesson_loss
 from opportune.training.packing import TokenLesson
@@ -46,11 +45,9 @@ _WEIGHT_DECAY = 0.1
 def pretrain(order: Order, watcher: Watcher) -> Report:
     """Train a tokenizer and a model and write them to `order.out`; what is there of the same order is gone on with.
 
-    Raises UsageError for a folder that holds anything else and among several processes, TaskError for a corpus that
-    cannot be read, ModelError for a device or number format that is not there.
+    Raises UsageError for a folder that holds anything else, TaskError for a corpus that cannot be read, ModelError for
+    a device or number format that is not there.
     """
-    if processes() > 1:
-        raise UsageError(f"pretrain runs in one process, not in {processes()}: start it without torchrun")
     choose_dtype(order.dtype, choose_device(order.device))  # before anything is written under this order
     corpus = divided(order.corpus, order.field, whole=order.validation is not None)
     validation = corpus if order.validation is None else divided(order.validation, order.field, whole=True)
@@ -161,9 +158,9 @@ class _Course:
 
     def _network(self, plan: Plan, tokenizer: Any) -> Any:
         device = choose_device(self.order.device)
-        dtype = getattr(torch, choose_dtype(self.order.dtype, device))
-        _, end = marks(tokenizer)
-        return new_network(plan.size, self.order.context, end, self.order.seed, dtype, device)
+        dtype, (_, end) = choose_dtype(self.order.dtype, device), marks(tokenizer)
+        crew.order("new", size=asdict(plan.size), context=self.order.context, end=end, dtype=dtype, device=device)
+        return new_network(plan.size, self.order.context, end, self.order.seed, getattr(torch, dtype), device)
 
     def _predicted(self, plan: Plan, tokenizer: Any, lessons: Mix, validation: list[TokenLesson]) -> Amount:
         """From a few steps of a network that is thrown away; measured once an order, whatever interrupts it."""
@@ -171,8 +168,10 @@ class _Course:
         if not file.exists():
             self.watcher.stage("timing a few steps")
             network, settings = self._network(plan, tokenizer), _settings(self.order, plan)
-            with tempfile.TemporaryDirectory() as place:
-                probe = train(network, lessons, replace(settings, stop_after=_PROBED), Path(place))
+            place = self.work / "probe"  # where every process of a training finds it
+            shutil.rmtree(place, ignore_errors=True)
+            probe = train(network, lessons, replace(settings, stop_after=_PROBED), place)
+            shutil.rmtree(place)
             seconds = figures_of(network, self._evaluate(network, validation))["seconds"]
             step = probe.steps[-1]  # the first ones fill caches
             looks = -(-plan.steps // (settings.every or 1))

@@ -1,4 +1,4 @@
-"""The crossing lines: what the cheapest asked arm and the trained arms cost after so many questions."""
+"""The crossing lines: what the best asked and the best trained arms cost after so many questions."""
 
 from __future__ import annotations
 

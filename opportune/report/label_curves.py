@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 from markupsafe import Markup
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,18 +13,19 @@ from opportune.labels import Advantage, Curves, Line, Overtaking
 from opportune.report import label_plots, numbers, plots
 from opportune.report.figures import Figure
 from opportune.report.rendering import asset, policy, render, write_whole
+from opportune.report.terminal import console
 
 _WIDE, _NARROW = 820, 285  # pixels of the plotting area: a desk, a phone
 
 
-def print_curves(curves: Curves, console: Console | None = None) -> None:
+def print_curves(curves: Curves) -> None:
     """Print the scores by size, and what follows from them."""
-    console = console or Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 130)
-    console.print(Text(_title(curves), style="bold"))
-    console.print(_table(curves))
-    console.print(Text(explanation(curves), style="dim"))
+    out = console()
+    out.print(Text(_title(curves), style="bold"))
+    out.print(_table(curves))
+    out.print(Text(explanation(curves), style="dim"))
     for text in sentences(curves):
-        console.print(Text(text), soft_wrap=True)
+        out.print(Text(text), soft_wrap=True)
 
 
 def _title(curves: Curves) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from opportune.ledger import Entry, errors, factors
 from opportune.report import numbers
-from opportune.report.plan_text import console
+from opportune.report.terminal import console
 
 _WRITE = {"seconds": numbers.duration, "peak_bytes": numbers.memory, "dollars": numbers.money}
 _SHOWN = 40  # the latest

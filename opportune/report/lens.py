@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.columns import Columns
-from rich.console import Console, Group
+from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -20,9 +19,12 @@ from opportune.report import lens_plots, numbers, plots
 from opportune.report.figures import Figure
 from opportune.report.lens_plots import Bar
 from opportune.report.rendering import asset, policy, render, write_whole
+from opportune.report.terminal import console
 
 SCHEMA = 1
 _BAR = 8  # characters of a bar for a probability of 1
+_LONGEST = 28  # characters of a token or an answer
+_CHOICES = 20  # of a page: the likeliest
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -41,17 +43,17 @@ def in_bits(nats: float | None) -> str:
 # ---- the terminal ---------------------------------------------------------------------------------------------------
 
 
-def print_lens(lens: Lens, most: int = 10, console: Console | None = None) -> None:
+def print_lens(lens: Lens, most: int = 10) -> None:
     """Print the figures, and for each recipe the likeliest tokens and choices, `most` of these at most."""
-    console = console or Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 130)
-    console.print(Text(lens.text, style="bold"))
-    console.print(Text(f"What each recipe expects where the answer begins; task {lens.task}", style="dim"))
-    console.print()
-    console.print(_figures(lens))
-    console.print(Text(_explanation(lens), style="dim"))
-    console.print()
+    out = console()
+    out.print(Text(lens.text, style="bold"))
+    out.print(Text(f"What each recipe expects where the answer begins; task {lens.task}", style="dim"))
+    out.print()
+    out.print(_figures(lens))
+    out.print(Text(_explanation(lens), style="dim"))
+    out.print()
     blocks = [_block(lens, number, reading, most) for number, reading in enumerate(lens.readings, 1)]
-    console.print(Columns(blocks, padding=(1, 4)))
+    out.print(Columns(blocks, padding=(1, 4)))
 
 
 def _explanation(lens: Lens) -> str:
@@ -139,9 +141,9 @@ def bar(value: float) -> str:
     return "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
 
 
-def _short(text: str, most: int = 28) -> str:
+def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------------
@@ -210,17 +212,17 @@ def _finite(value: float) -> float | None:
 # ---- the page -------------------------------------------------------------------------------------------------------
 
 
-def write_page(lens: Lens, path: Path, most: int = 20) -> Path:
+def write_page(lens: Lens, path: Path) -> Path:
     """Write the lens as one page that loads nothing; returns its path."""
-    return write_whole(path, page(lens, most))
+    return write_whole(path, page(lens))
 
 
-def page(lens: Lens, most: int = 20) -> str:
-    """The page's text, with at most so many choices."""
+def page(lens: Lens) -> str:
+    """The page's text."""
     style = asset("report.css")
     highest = max(math.exp(reading.top[0].log_probability) for reading in lens.readings)
     shown = [
-        (n, reading, lens.apart(reading), _token_figure(lens, n, reading, highest), _choice_figure(reading, most))
+        (n, reading, lens.apart(reading), _token_figure(lens, n, reading, highest), _choice_figure(reading))
         for n, reading in enumerate(lens.readings, 1)
     ]
     return render(
@@ -246,11 +248,11 @@ def _token_figure(lens: Lens, number: int, reading: Reading, highest: float) -> 
     return Figure("Next token", caption, plots.svg(chart, f"Next token under {reading.recipe}: {told}"))
 
 
-def _choice_figure(reading: Reading, most: int) -> Figure | None:
+def _choice_figure(reading: Reading) -> Figure | None:
     if not reading.choices:
         return None
     calibrated = any(choice.answered is not None for choice in reading.choices)
-    ordered = sorted(reading.choices, key=lambda choice: -_final(choice))[:most]
+    ordered = sorted(reading.choices, key=lambda choice: -_final(choice))[:_CHOICES]
     found = [
         Bar(choice.text, math.exp(_final(choice)), math.exp(choice.share) if calibrated else None) for choice in ordered
     ]
@@ -258,8 +260,8 @@ def _choice_figure(reading: Reading, most: int) -> Figure | None:
     caption = "Probability of each whole choice, made to sum to 1."
     if calibrated:
         caption = "After calibration; orange: before."
-    if len(reading.choices) > most:
-        caption += f" The {most} likeliest of {len(reading.choices)}."
+    if len(reading.choices) > _CHOICES:
+        caption += f" The {_CHOICES} likeliest of {len(reading.choices)}."
     svg = plots.svg(lens_plots.bars(found, 1.0), f"Choices under {reading.recipe}: {told}")
     return Figure("Choices", caption, svg)
 

@@ -16,12 +16,13 @@ from markupsafe import Markup
 from opportune.comparison import of_run
 from opportune.cost import Amount
 from opportune.models.endpoint_choosing import SAID
-from opportune.records import REMOTE, CallRecord
+from opportune.records import CallRecord
 from opportune.report import crossing, figures, lens_section, plots, scatter, table
 from opportune.report.rendering import asset, policy, render, write_whole
 from opportune.report.transcript import ArmKey, inert_json, name_arms, transcript
 from opportune.rows import Comparison
 from opportune.store import Store
+from opportune.types import REMOTE
 
 MOST_EXAMPLES = 1000  # shown on the page; the store has them all
 

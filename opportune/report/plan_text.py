@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
@@ -29,11 +28,6 @@ _WORDS = {
     "workspace": "dequantisation workspace",
 }
 _STYLE = {"fits": "bold green", "may fit": "bold yellow", "does not fit": "bold red"}
-
-
-def console() -> Console:
-    """As wide as the terminal; a file or a pipe has no width."""
-    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 130)
 
 
 def span(estimate: Estimate | None, write: Callable[[float | None], str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,10 +12,11 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from opportune.cost import Amount
 from opportune.metrics import short_name
 from opportune.reasoned import reviewed
 from opportune.records import Facts
-from opportune.report import numbers, training
+from opportune.report import numbers, terminal, training
 from opportune.report.rendering import render
 from opportune.rows import Comparison, Row
 from opportune.spec import parse
@@ -122,12 +122,16 @@ def notes(row: Row, rows: Sequence[Row]) -> list[str]:
     if row.tokens_cut:
         found.append(f"{row.tokens_cut:,} tokens cut from the middle of inputs that were too long for the context")
     if row.cached is not None:
-        worth = f", {numbers.money(row.cached.dollars)}" if row.cached.dollars is not None else ""
-        tokens = numbers.count((row.cached.tokens_in or 0) + (row.cached.tokens_out or 0))
-        found.append(
-            f"{row.cached.calls:,} calls answered by the response cache ({tokens} tokens{worth}), not paid again"
-        )
+        found.append(f"{_calls(row.cached)} answered by the response cache, not paid again")
+    if row.grading is not None:
+        found.append(f"graded by a model in {_calls(row.grading)}, which are on no bill")
     return found
+
+
+def _calls(amount: Amount) -> str:
+    """As `12 calls (3,400 tokens, $0.02)`."""
+    worth = f", {numbers.money(amount.dollars)}" if amount.dollars is not None else ""
+    return f"{amount.calls:,} calls ({numbers.count((amount.tokens_in or 0) + (amount.tokens_out or 0))} tokens{worth})"
 
 
 def _facts(facts: Facts) -> list[str]:
@@ -166,7 +170,7 @@ def explanation(comparison: Comparison) -> str:
 def print_table(comparison: Comparison, console: Console | None = None) -> None:
     """Print the table, its footnotes, the recommendation and the page's path; drops columns that do not fit."""
     # A file or a pipe has no width: whoever reads it can scroll.
-    console = console or Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 130)
+    console = console or terminal.console()
     shown = list(columns(comparison))
     table = _terminal(comparison, shown)
     while len(shown) > 1 and _width(table, console) > console.width:

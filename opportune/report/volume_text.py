@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from opportune.report import numbers
-from opportune.report.plan_text import console
+from opportune.report.terminal import console
 from opportune.rows import Comparison
 from opportune.volume import SPREAD, at_volume, break_evens, lines, sentence
 

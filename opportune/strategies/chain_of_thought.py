@@ -17,6 +17,7 @@ from opportune.strategies.extracting import Extract
 from opportune.strategies.picking import Order, Pick, draw, ordered
 from opportune.strategies.together import together
 from opportune.types import Answer, Example, Flow, Format, Lesson, Message, Prompt, Question, TaskView
+from opportune.values import normalise
 
 TRIGGER = "Let's think step by step."
 WRITTEN = 4  # training examples that the model tries for each demonstration it is to write
@@ -78,11 +79,11 @@ class ChainOfThought:
 
     def _written(self, tried: tuple[Example, ...], task: TaskView) -> Flow[list[Example]]:
         """The examples that the model gets right by reasoning, with the reasoning it wrote."""
-        answers = yield from together([self._unaided(wording.ask_of(example), task) for example in tried])
+        answers = yield from together([self._unaided(example.question, task) for example in tried])
         return [
             replace(example, rationale=" ".join(answer.raw.split()))
             for example, answer in zip(tried, answers, strict=True)
-            if answer.text is not None and _same(answer.text, example.target)
+            if answer.text is not None and normalise(answer.text) == normalise(example.target)
         ]
 
     def ask(self, question: Question, task: TaskView, prepared: Prepared) -> Flow[Answer]:
@@ -114,7 +115,7 @@ class ChainOfThought:
         without one."""
         if not example.rationale:
             return []
-        asked, solution = wording.ask_of(example), reasoning.solution(example)
+        asked, solution = example.question, reasoning.solution(example)
         if prepared.shots:
             shots = tuple(shot for shot in prepared.shots if shot.id != example.id)
             prompt, said = self._prompt(asked, task, shots), solution
@@ -137,7 +138,3 @@ class ChainOfThought:
             messages += reasoning.demonstration(shot, task)
         messages.append(reasoning.question(question, task))
         return Prompt(tuple(messages), format=self.format, max_tokens=self.max_tokens, stop=reasoning.STOP)
-
-
-def _same(answer: str, target: str) -> bool:
-    return " ".join(answer.casefold().split()) == " ".join(target.casefold().split())

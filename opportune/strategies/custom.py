@@ -13,17 +13,16 @@ It may also define `prepare(task, seed)`, a generator whose result `ask` and `te
 from __future__ import annotations
 
 import inspect
-import runpy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from numbers import Real
-from pathlib import Path
 from typing import Any, ClassVar
 
-from opportune.errors import OpportuneError, OwnCodeError, RecipeError
+from opportune import own_code
+from opportune.errors import OwnCodeError, RecipeError
 from opportune.strategies.sampling import changed, seeded
-from opportune.types import Answer, Example, Flow, Lesson, Message, Prompt, Question, TaskView, digest
+from opportune.types import Answer, Example, Flow, Lesson, Message, Prompt, Question, TaskView
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +47,10 @@ class Custom:
     def __post_init__(self) -> None:
         if not self.path:
             return  # the bare name: what it takes is said when it is used
-        try:
-            found = digest(Path(self.path).expanduser().read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"custom:path={self.path} cannot be read: {error}") from error
-        if self.digest not in (None, found):
-            raise RecipeError(f"custom:path={self.path} is no longer the file that was measured (digest {self.digest})")
-        object.__setattr__(self, "digest", found)
+        if self.digest is None:
+            object.__setattr__(self, "digest", own_code.digest_of("custom", self.path))
+        else:
+            own_code.check_digest("custom", self.path, self.digest)
 
     def prepare(self, task: TaskView, seed: int) -> Flow[Ready]:
         """The result of the file's `prepare`, where it has one. Raises RecipeError for a file that does not fit."""
@@ -97,20 +93,13 @@ class Custom:
         with self._failing(name):
             return (yield from changed(function(*arguments), drawn))
 
-    @contextmanager
-    def _failing(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except (OpportuneError, MemoryError):
-            raise
-        except (Exception, SystemExit) as error:  # the function may do anything
-            said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise OwnCodeError(f"custom:path={self.path}: {name}() failed: {said}") from error
+    def _failing(self, name: str) -> AbstractContextManager[None]:
+        return own_code.failing(f"custom:path={self.path}: {name}() failed")
 
     def _function(self, name: str, arguments: int) -> Callable[..., Any] | None:
         if not self.path:
             raise RecipeError("custom needs a file: custom:path=FILE")
-        found = _loaded(self.path, str(self.digest)).get(name)
+        found = own_code.names_of("custom", self.path, str(self.digest)).get(name)
         if found is not None and len(inspect.signature(found).parameters) != arguments:
             raise RecipeError(f"custom:path={self.path}: {name} should take {arguments} arguments")
         return found
@@ -135,15 +124,3 @@ def _fault_of_prompt(prompt: Any) -> str | None:
         return f"whose messages are {messages!r:.60}, not a tuple of Message, at least one"
     wrong = [each for each in messages if not isinstance(each.content, str)]
     return f"with the content {wrong[0].content!r:.60}, not a text" if wrong else None
-
-
-_FILES: dict[tuple[str, str], dict[str, Any]] = {}
-
-
-def _loaded(path: str, digest: str) -> dict[str, Any]:
-    if (path, digest) not in _FILES:
-        try:
-            _FILES[path, digest] = runpy.run_path(str(Path(path).expanduser()))
-        except (Exception, SystemExit) as error:  # the file may do anything
-            raise RecipeError(f"custom:path={path} cannot be loaded: {type(error).__name__}: {error}") from error
-    return _FILES[path, digest]

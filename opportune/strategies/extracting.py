@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from opportune.errors import RecipeError
 from opportune.types import TaskView
-from opportune.values import bounded, compact, field_of, first_object, is_number, numbers
+from opportune.values import bounded, compact, field_of, first_object, is_number, normalise, numbers
 
 Extract: TypeAlias = str
 """How to read an answer, as `extract` has it: a word, of marker and json also with what to look for (marker:WORDS)."""
@@ -207,11 +207,11 @@ def _named(text: str, choices: tuple[str, ...]) -> Iterator[_Found]:
     """Every place where a choice is named as words of its own; where several begin, the longest."""
     if not choices:
         return
-    by_text = {_plain(choice): choice for choice in choices}
+    by_text = {normalise(choice): choice for choice in choices}
     by_words = {_words(choice): choice for choice in reversed(choices)}
     for found in _choices_pattern(choices).finditer(text):
         written = found.group().strip("() \t") if _are_letters(choices) else found.group()
-        choice = by_text.get(_plain(written)) or by_words.get(_words(written))
+        choice = by_text.get(normalise(written)) or by_words.get(_words(written))
         if choice is not None:
             yield found.start(), found.end(), choice
 
@@ -237,10 +237,6 @@ def _is_article(text: str, start: int, end: int) -> bool:
 def _loose(choice: str) -> str:
     """A regular expression for a choice, its words joined by spaces, hyphens or underscores alike."""
     return r"[\s_-]+".join(re.escape(word) for word in _BETWEEN_WORDS.split(choice))
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def _words(text: str) -> str:

@@ -89,7 +89,7 @@ class KShot:
             place = prepared.index.train.index(example)
             likeness = prepared.index.likeness(place, range(len(prepared.index.train)))
             shots = self._found(prepared.index, likeness, without=example.id)
-        return [Lesson(self._prompt(wording.ask_of(example), task, shots), example.target)]
+        return [Lesson(self._prompt(example.question, task, shots), example.target)]
 
     def _found(self, index: Index, scores: Sequence[float], without: str | None = None) -> tuple[Example, ...]:
         pick = nearest if self.pick == "nearest" else diverse

@@ -138,7 +138,7 @@ class LeastToMost:
         if (decomposed := self._decomposed(example)) is None:
             return []
         parts, own = decomposed
-        asked, lessons = wording.ask_of(example), list[Lesson]()
+        asked, lessons = example.question, list[Lesson]()
         if self.decompose == "model":
             listed = "\n".join(f"{number}. {part}" for number, (part, _) in enumerate(parts, 1))
             lessons.append(Lesson(self._reduction(asked, prepared.library), listed or f"1. {example.input}"))

@@ -53,7 +53,7 @@ def steps_of(example: Example) -> tuple[tuple[str, str], ...]:
 
 def demonstration(example: Example, task: TaskView) -> tuple[Message, Message]:
     """A question and its worked answer."""
-    asked = question(wording.ask_of(example), task, shot=True)
+    asked = question(example.question, task, shot=True)
     return asked, Message("assistant", solution(example), shot=True)
 
 

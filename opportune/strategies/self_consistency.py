@@ -15,6 +15,7 @@ from opportune.errors import RecipeError
 from opportune.options import build, resolved, within
 from opportune.spec import Part, Recipe
 from opportune.strategies import wording
+from opportune.strategies.lessons import lacking
 from opportune.strategies.sampling import changed, seeded
 from opportune.strategies.together import together
 from opportune.types import Answer, Example, Flow, Lesson, Prompt, Question, Strategy, TaskView
@@ -85,8 +86,7 @@ class SelfConsistency:
 
     def lacks(self, example: Example) -> str | None:
         """What an example would have to have to be taught by."""
-        lacks = getattr(self._inner(), "lacks", None)
-        return lacks(example) if lacks else None
+        return lacking(self._inner(), example)
 
     def teach(self, example: Example, task: TaskView, prepared: tuple[Strategy, Any, int]) -> list[Lesson]:
         """What the repeated strategy teaches."""

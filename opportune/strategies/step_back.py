@@ -106,7 +106,7 @@ class StepBack:
 
     def teach(self, example: Example, task: TaskView, prepared: None) -> list[Lesson]:
         """The answer, asked directly: the general question and the reviews are the model's own."""
-        asked = [*reasoning.head(task, self.instruction), reasoning.question(wording.ask_of(example), task)]
+        asked = [*reasoning.head(task, self.instruction), reasoning.question(example.question, task)]
         return [Lesson(self._prompt(asked), example.target)]
 
     def _prompt(self, messages: Sequence[Message], max_tokens: int | None = None) -> Prompt:

@@ -55,7 +55,7 @@ class Template:
             raise RecipeError(f"template:k={self.k} needs {self.k} training examples; the task has {len(task.train)}")
         shots = draw(task.train, self.k, seed, balanced=self.pick == "balanced" and task.kind == "choice")
         for example in task.train[:1]:
-            self._render(wording.ask_of(example), task, shots)
+            self._render(example.question, task, shots)
         yield from ()
         return shots
 
@@ -70,7 +70,7 @@ class Template:
     def teach(self, example: Example, task: TaskView, prepared: tuple[Example, ...]) -> list[Lesson]:
         """The example as it will be asked."""
         shots = tuple(shot for shot in prepared if shot.id != example.id)
-        return [Lesson(replace(self._prompt(wording.ask_of(example), task, shots), choices=None), example.target)]
+        return [Lesson(replace(self._prompt(example.question, task, shots), choices=None), example.target)]
 
     def _prompt(self, question: Question, task: TaskView, shots: tuple[Example, ...]) -> Prompt:
         messages = tuple(_marked(m, question.input) for m in self._render(question, task, shots))

@@ -46,9 +46,9 @@ class Tfidf:
 
     def ask(self, question: Question, task: TaskView, prepared: Any) -> Flow[Answer]:
         """The likeliest label."""
-        probabilities = prepared.predict_proba([question.input])[0]
+        logs = prepared.predict_log_proba([question.input])[0]
         yield from ()
-        scores = dict(zip(map(str, prepared.classes_), map(float, probabilities), strict=True))
+        scores = dict(zip(map(str, prepared.classes_), map(float, logs), strict=True))
         best = max(scores, key=scores.__getitem__)
         return Answer(best, best, scores)
 

@@ -57,13 +57,8 @@ def listed(choices: Sequence[str]) -> str:
 
 def demonstration(example: Example, task: TaskView, wording: str | None = None) -> tuple[Message, Message]:
     """A worked example: a question and its answer."""
-    asked = question(ask_of(example), task, shot=True, wording=wording)
+    asked = question(example.question, task, shot=True, wording=wording)
     return asked, Message("assistant", example.target, shot=True)
-
-
-def ask_of(example: Example) -> Question:
-    """The example without its target."""
-    return Question(example.input, example.choices)
 
 
 def prompt(asked: Question, task: TaskView, *, shots: Iterable[Example] = (), words: Words = PLAIN_WORDS) -> Prompt:

@@ -40,7 +40,7 @@ class ZeroShot:
 
     def teach(self, example: Example, task: TaskView, prepared: Prior) -> list[Lesson]:
         """The example as it will be asked."""
-        return [Lesson(self._prompt(wording.ask_of(example), task), example.target)]
+        return [Lesson(self._prompt(example.question, task), example.target)]
 
     def _prompt(self, question: Question, task: TaskView) -> Prompt:
         return wording.prompt(question, task, words=self._words())

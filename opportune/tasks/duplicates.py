@@ -6,6 +6,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from opportune.tasks.examples import Draft
+from opportune.values import normalise
+
+_plain = normalise.__wrapped__  # inputs may be long and each is met once or twice: none is remembered
 
 NEAR = 0.75  # of all letter fragments of two texts, the share that both must have
 _FRAGMENT = 4  # letters
@@ -71,10 +74,6 @@ def _root(root: list[int], index: int) -> int:
         root[index] = root[root[index]]
         index = root[index]
     return index
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def _fragments(texts: Sequence[str]) -> Any:

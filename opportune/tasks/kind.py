@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from opportune.errors import TaskError
 from opportune.tasks.examples import Draft, Drafts
 from opportune.types import Kind
-from opportune.values import first_object, is_number
+from opportune.values import first_object, is_number, normalise
 
 MOST_LABELS = 200  # inferred; more can be asked for with kind="choice"
 LONGEST_LABEL = 80  # characters
@@ -87,10 +87,10 @@ def settle_labels(drafts: Drafts, answers: Answers) -> tuple[Drafts, tuple[str, 
         for draft in (draft for part in drafts.values() for draft in part if draft.example.choices is None):
             raise TaskError(f"{draft.place}: no choices, while other rows have some")
         return drafts, ()
-    written = {_plain(choice): choice for choice in answers.choices}
+    written = {normalise(choice): choice for choice in answers.choices}
     _refuse_unknown(drafts, written)
     settled = {
-        split: [_with(draft, target=written[_plain(draft.example.target)], choices=None) for draft in part]
+        split: [_with(draft, target=written[normalise(draft.example.target)], choices=None) for draft in part]
         for split, part in drafts.items()
     }
     labels = {draft.example.target for draft in settled["train"]}
@@ -98,8 +98,8 @@ def settle_labels(drafts: Drafts, answers: Answers) -> tuple[Drafts, tuple[str, 
         first, label = drafts["train"][0].place, labels.pop()
         raise TaskError(f"{first} and all other training examples have the target {label!r}: nothing to tell apart")
     used = {draft.example.target for part in drafts.values() for draft in part}
-    changed = sorted(label for label in used if written[_plain(label)] != label)
-    return settled, tuple(f"the label {label!r} is read as {written[_plain(label)]!r}" for label in changed)
+    changed = sorted(label for label in used if written[normalise(label)] != label)
+    return settled, tuple(f"the label {label!r} is read as {written[normalise(label)]!r}" for label in changed)
 
 
 def _shared_choices(
@@ -116,21 +116,21 @@ def _shared_choices(
         return next(iter(own)) if len(own) == 1 else None
     counts = Counter(draft.example.target for draft in train)
     # The commonest way to write a label stands for all of them.
-    ways = {_plain(label): label for label, _ in reversed(counts.most_common())}
+    ways = {normalise(label): label for label, _ in reversed(counts.most_common())}
     return tuple(sorted(ways.values()))
 
 
 def _checked(choices: tuple[str, ...]) -> tuple[str, ...]:
     if len(choices) < 2 or not all(choices):
         raise TaskError(f"at least two choices are expected, none empty, not {list(choices)}")
-    if len({_plain(choice) for choice in choices}) < len(choices):
+    if len({normalise(choice) for choice in choices}) < len(choices):
         raise TaskError(f"two of the choices differ in case or spacing only: {list(choices)}")
     return choices
 
 
 def _refuse_unknown(drafts: Drafts, written: dict[str, str]) -> None:
     for split, part in drafts.items():
-        strangers = [draft for draft in part if _plain(draft.example.target) not in written]
+        strangers = [draft for draft in part if normalise(draft.example.target) not in written]
         if strangers:
             label = strangers[0].example.target
             count = sum(draft.example.target == label for draft in strangers)
@@ -166,10 +166,6 @@ def _require_objects(drafts: Drafts) -> None:
 
 def _is_object(text: str) -> bool:
     return text.startswith("{") and text.endswith("}") and first_object(text) is not None
-
-
-def _plain(label: str) -> str:
-    return " ".join(label.casefold().split())
 
 
 def _with(draft: Draft, **changes: object) -> Draft:

@@ -57,9 +57,14 @@ def leading() -> Iterator[Callable[[], None]]:
         _waiting = False
 
 
+def followed() -> bool:
+    """Whether other processes wait for this one's orders."""
+    return _waiting
+
+
 def order(kind: str, **content: Any) -> None:
     """Tell the processes that wait what to do next; nothing where none waits."""
-    if _waiting:
+    if followed():
         said({"kind": kind, **content})
 
 

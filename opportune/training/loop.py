@@ -19,11 +19,11 @@ import torch
 from opportune.cost import return_free_memory
 from opportune.errors import DivergedError, TrainingError
 from opportune.inference.flops import Shape, backward_flops, forward_flops, pairs_of, shape_of
-from opportune.training.crew import order, processes
+from opportune.training.crew import followed, order, processes
 from opportune.training.heap import keeping_freed_memory
 from opportune.training.loss import CHUNK
 from opportune.training.memory import Budget, Layout
-from opportune.training.packing import Pack, TokenLesson, identity
+from opportune.training.packing import Keyed, Pack, TokenLesson, identity
 from opportune.training.recomputing import recomputing
 from opportune.training.replica import Alone, Replica
 from opportune.training.schedule import rate_at
@@ -83,7 +83,6 @@ class Trained:
     steps: tuple[Step, ...]
     evaluations: tuple[Evaluation, ...]
     best: Evaluation | None
-    stopped_early: bool
     layout: str | None = None  # how steps were cut up, where the memory demanded it
 
 
@@ -125,8 +124,8 @@ def train(
     Where torch.distributed has several processes, all of them call this alike (or follow, see `opportune.together`) and
     train together; only the leading one evaluates.
     """
-    taught = [(each.ids, each.start, each.breaks) for each in lessons] if processes() > 1 else []
-    order("train", lessons=taught, settings=asdict(settings), folder=str(folder), evaluates=evaluate is not None)
+    if followed():
+        _order(lessons, settings, folder, evaluate is not None)
     training = _Training(network, lessons, settings, folder, evaluate, watch)
     with keeping_freed_memory(training.replica.weights.values()):
         return training.run()
@@ -212,9 +211,8 @@ class _Training:
         if pause < self.steps:
             self._save()
         self.replica.finish(self._best_file if pause == self.steps and self._worsened else None)
-        early = self.state.done < pause
         steps, evaluations = tuple(self.state.steps), tuple(self.state.evaluations)
-        return Trained(steps, evaluations, self.state.best, early, self.budget.compromise)
+        return Trained(steps, evaluations, self.state.best, self.budget.compromise)
 
     @property
     def _epoch(self) -> int:
@@ -299,6 +297,13 @@ class _Training:
         self.budget.go_on(Layout(**notes["layout"]))
         self.state.steps = [Step(**step) for step in notes["steps"]]
         self.state.evaluations = [Evaluation(**evaluation) for evaluation in notes["evaluations"]]
+
+
+def _order(lessons: Sequence[TokenLesson], settings: Settings, folder: Path, evaluates: bool) -> None:
+    """Have the processes that wait take part: told the lessons one by one, or where they are to be read."""
+    kept = lessons.told(folder) if isinstance(lessons, Keyed) else None
+    listed = None if kept is not None else [(each.ids, each.start, each.breaks) for each in lessons]
+    order("train", listed=listed, kept=kept, settings=asdict(settings), folder=str(folder), evaluates=evaluates)
 
 
 def _generator(seed: int, index: int) -> torch.Generator:

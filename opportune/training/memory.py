@@ -26,6 +26,7 @@ from opportune.training.crew import highest, processes
 from opportune.training.loss import CHUNK, device_of, row_budget
 from opportune.training.packing import TokenLesson
 from opportune.training.recomputing import layers_of
+from opportune.widths import heads_of
 
 SHARE = 0.9  # of the free memory that a training may count on
 SMALLEST = 128  # tokens: packs below this cost more time than gradient checkpointing
@@ -111,9 +112,8 @@ def _kept_in_a_layer(network: Any, longest: int, shared: int) -> int:
     """Bytes a token: inputs of norms, of linear layers that need them (theirs move, or an adapter beside them), of the
     activation, and of the attention with its probabilities where these are kept."""
     config = network.config.get_text_config()
-    hidden, heads = config.hidden_size, getattr(config, "num_attention_heads", 0)
-    size = getattr(config, "head_dim", None) or hidden // max(heads, 1)
-    keys = 2 * size * (getattr(config, "num_key_value_heads", None) or heads)
+    hidden, (heads, key_heads, size) = config.hidden_size, heads_of(config)
+    keys = 2 * size * key_heads
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * hidden
     moving = {weight.ndim for weight in _layer_weights(network) if weight.requires_grad}
     inputs = 2 * hidden + heads * size + inner if 2 in moving else 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -53,6 +54,10 @@ class Keyed(Protocol):
     @property
     def key(self) -> str:
         """Equal keys, equal lessons."""
+        ...
+
+    def told(self, folder: Path) -> list[dict[str, Any]]:
+        """Where another process finds them, JSON-like; what is only in memory is written into the folder first."""
         ...
 
 

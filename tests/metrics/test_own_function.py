@@ -72,6 +72,7 @@ def test_a_stored_run_can_be_shown_without_the_file(tmp_path):
         (":path={},function=GOOD", "GOOD = 1", "has no function GOOD"),
         (":path={}", "def score(:", "cannot be run: SyntaxError"),
         (":path={}", "import nothing_of_this_name", "cannot be run: ModuleNotFoundError"),
+        (":path={}", "import sys; sys.exit(3)", "cannot be run: SystemExit: 3"),
         (":path={},functoin=score", GOOD, "unknown option 'functoin'; it has path, function"),
     ],
 )
@@ -103,6 +104,7 @@ def test_a_number_of_numpy_is_a_number(tmp_path, value):
     [
         ("def score(answer, target, input):\n    return 1 / 0\n", "ZeroDivisionError: division by zero"),
         ("def score(answer):\n    return 1\n", "TypeError"),
+        ("def score(answer, target, input):\n    raise SystemExit(3)\n", "SystemExit: 3"),
     ],
 )
 def test_a_function_that_fails_says_on_what(tmp_path, text, expected):

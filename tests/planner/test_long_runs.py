@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from opportune.planner import calibration, fitting, hardware, records
+from benchmarks import planner_fitting as fitting
+from benchmarks import planner_records as records
+from opportune.planner import calibration, hardware
 from opportune.planner.catalogue import find
 from opportune.planner.plan import Request, averaged, plan
 

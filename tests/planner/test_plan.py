@@ -7,19 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import planner_records as records
 from opportune.cli.main import main
 from opportune.errors import ModelError, RecipeError, UsageError
-from opportune.planner import asking, calibration, energy, hardware, records
+from opportune.planner import asking, calibration, energy, hardware
 from opportune.planner.catalogue import find
 from opportune.planner.data import data_of
 from opportune.planner.grid import SIZES, WAYS, grid
 from opportune.planner.job import Job, check
 from opportune.planner.layout import fit
 from opportune.planner.memory import base_weights, memory
-from opportune.planner.plan import Request, cheapest, plan, to_json
+from opportune.planner.plan import Request, plan, to_json
 from opportune.planner.stacks import STACKS
 from opportune.planner.techniques import Full, Lora, technique_of
 from opportune.planner.timing import step
+from tests.planner.cheapest import cheapest
 
 TABLE = hardware.shipped()
 LLAMA = find("llama-3.1-8b")

@@ -8,7 +8,8 @@ from opportune.cli.main import main
 from opportune.errors import UsageError
 from opportune.planner import calibration, hardware, probe
 from opportune.planner.catalogue import find
-from opportune.planner.plan import Request, cheapest, plan
+from opportune.planner.plan import Request, plan
+from tests.planner.cheapest import cheapest
 
 FITTED = calibration.shipped()
 SMALL = find("llama-3.2-1b")

@@ -23,25 +23,10 @@ from opportune.pretraining.course import pretrain
 from opportune.pretraining.measuring import bits
 from opportune.pretraining.order import Order
 from tests.corpus.texts import documents, write
+from tests.pretraining.quiet import Quiet
 from tests.toy import toy_task
 
 CONTEXT = 128
-
-
-class Quiet:
-    """Watches and shows nothing."""
-
-    def stage(self, name):
-        return None
-
-    def planned(self, plan):
-        return None
-
-    def step(self, step, loss, seconds):
-        return None
-
-    def validated(self, loss):
-        return None
 
 
 @pytest.fixture(scope="module")
@@ -225,11 +210,3 @@ def test_a_place_that_cannot_be_is_one_line(corpus, tmp_path, capsys):
         main(["pretrain", "--corpus", str(corpus), "--parameters", "100k", "--out", str(tmp_path / "file" / "x")])
     assert stopped.value.code == 2
     assert str(tmp_path / "file" / "x") in capsys.readouterr().err
-
-
-def test_several_processes_are_refused(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("opportune.pretraining.course.processes", lambda: 2)
-    order = Order(corpus=str(corpus), parameters=100_000, out=tmp_path / "out")
-    with pytest.raises(UsageError, match="pretrain runs in one process, not in 2: start it without torchrun"):
-        pretrain(order, Quiet())
-    assert not (tmp_path / "out").exists()

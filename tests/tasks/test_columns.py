@@ -118,7 +118,7 @@ def test_a_rationale_and_a_group_come_along():
     ], group="user")  # fmt: skip
     assert {e.rationale for e in everything(task)} == {"because", None}
     assert "ann" in {e.group for e in everything(task)}
-    assert task.grouped
+    assert all(example.group is not None for example in task.test)
 
 
 def test_a_rationale_of_another_name_is_read_where_it_is_named():

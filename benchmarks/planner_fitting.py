@@ -1,4 +1,4 @@
-"""Fitting the planner's constants on records, and predicting each record from the others: used by the benchmark."""
+"""Fitting the planner's constants on records, and predicting each record from the others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.planner_records import Record, architecture, cluster_of, job_of, objection, run_flops, run_share
 from opportune.planner.architecture import Architecture
 from opportune.planner.calibration import Calibration
 from opportune.planner.catalogue import of_size
@@ -19,7 +20,6 @@ from opportune.planner.job import Job
 from opportune.planner.layout import lay_out
 from opportune.planner.memory import memory
 from opportune.planner.plan import Request, averaged, batch_of
-from opportune.planner.records import Record, architecture, cluster_of, job_of, objection, run_flops, run_share
 from opportune.planner.stacks import STACKS
 from opportune.planner.techniques import technique_of
 from opportune.planner.timing import Speeds, step
@@ -31,7 +31,6 @@ _SCALES = np.linspace(0.9, 1.2, 31)
 MONTH = 30 * 86400.0  # a run that does not say on how many devices is assumed to take so long ...
 REACHED = 0.4  # ... at this share of the peak
 EIGHT_BIT = 1.3  # times faster: half of the products at twice the speed
-KIND = {"memory": "memory", "step": "step", "peft": "peft", "run": "run"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,18 +199,12 @@ def with_intervals(found: Sequence[Prediction], group: Callable[[Record], str]) 
     for item in found:
         others = [p for p in found if group(p.record) != group(item.record) and p.measured]
         low, high = range_of(others, group)
-        values = asdict_shallow(item) | {"low": item.predicted * low, "high": item.predicted * high}
-        done.append(Prediction(**values))
+        done.append(replace(item, low=item.predicted * low, high=item.predicted * high))
     return done
 
 
-def asdict_shallow(item: Any) -> dict[str, Any]:
-    """The fields of a frozen dataclass, not their fields."""
-    return {one.name: getattr(item, one.name) for one in fields(item)}
-
-
-def range_of(found: Sequence[Prediction], group: Callable[[Record], str], share: float = 0.9) -> tuple[float, float]:
-    """Measured / predicted within which this share lies, every group weighing the same up to its number of records."""
+def range_of(found: Sequence[Prediction], group: Callable[[Record], str]) -> tuple[float, float]:
+    """Measured / predicted within which nine in ten lie, every group weighing the same up to its number of records."""
     if not found:
         return 0.5, 2.0
     counts = Counter(group(p.record) for p in found)
@@ -219,8 +212,7 @@ def range_of(found: Sequence[Prediction], group: Callable[[Record], str], share:
     residuals = np.array([p.residual for p in found])
     order = np.argsort(residuals)
     places = (np.cumsum(weights[order]) - weights[order] / 2) / weights.sum()
-    tail = (1 - share) / 2
-    low, high = np.interp([tail, 1 - tail], places, residuals[order])
+    low, high = np.interp([0.05, 0.95], places, residuals[order])
     return float(np.exp(low)), float(np.exp(high))
 
 

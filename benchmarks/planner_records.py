@@ -1,4 +1,4 @@
-"""Published measurements, each with its source: what the planner is fitted on and judged by (records.json)."""
+"""Published measurements, each with its source: what the planner is fitted on and judged by (planner_records.json)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from opportune.planner.stacks import stack_named
 from opportune.planner.techniques import technique_of
 from opportune.planner.work import Load, flops
 
-_SHIPPED = Path(__file__).with_name("records.json")
+_SHIPPED = Path(__file__).with_name("planner_records.json")
 HIGHEST = 0.75  # of a device's peak: nobody computes a transformer faster
 _JOB = ("micro", "length", "accumulate", "base", "optimizer", "checkpoint", "sharding", "tensor", "pipeline", "offload",
         "fused_step", "rows")  # fmt: skip
@@ -66,7 +66,7 @@ class Record:
 
 
 def load(path: Path = _SHIPPED) -> tuple[Record, ...]:
-    """All records of a file in the format of records.json."""
+    """All records of a file in the format of planner_records.json."""
     rows = json.loads(path.read_text(encoding="utf-8"))
     return tuple(Record(row["id"], row["source"], row["family"], row["kind"], row) for row in rows)
 
