@@ -64,8 +64,7 @@ class StoredArm:
 
     def known(self) -> ModelConfig:
         """The local model that the run measured; of one in several number formats or on several devices, the arm's."""
-        named = [model for model in self.config["models"] if model["name"] == self.record.model]
-        placed = self.record.resolved.get("placement")
+        named, placed = _models_of(self.record, self.config), self.record.resolved.get("placement")
         return next((model for model in named if [model["dtype"], model["device"]] == placed), named[0])
 
     @property
@@ -123,14 +122,19 @@ class Answerer:
         self.model = arm.model(cache)
         self._prepared = arm.prepared(self.model)
 
-    def flow(self, text: str) -> Flow[Answer]:
-        """The conversation about one input, not begun."""
-        return self._strategy.ask(Question(text), self.view, self._prepared)
+    def flow(self, text: str, choices: tuple[str, ...] | None = None) -> Flow[Answer]:
+        """The conversation about one input, with choices of its own where the task's rows have them; not begun."""
+        if self.view.kind == "choice" and self.view.choices is None and choices is None:
+            raise RecipeError(
+                f"the rows of {self.view.name} have choices of their own, and this input has none: `opportune ask "
+                "--choices A,B,C` takes them"
+            )
+        return self._strategy.ask(Question(text, choices), self.view, self._prepared)
 
-    def __call__(self, text: str) -> Answer:
+    def __call__(self, text: str, choices: tuple[str, ...] | None = None) -> Answer:
         """Answer one input. Raises OpportuneError when a call fails."""
         with self.model.reusing() if self.model else nullcontext():
-            talk = evaluate.converse({"": self.flow(text)}, self.model, NoJournal())[""]
+            talk = evaluate.converse({"": self.flow(text, choices)}, self.model, NoJournal())[""]
         if talk.result is None:
             raise OpportuneError(f"the call failed: {talk.error}")
         return talk.result
@@ -156,11 +160,17 @@ def _examples(store: Store, run: str, split: Split) -> tuple[Example, ...]:
     return tuple(record.as_example() for record in store.examples(run, split))
 
 
+def _models_of(arm: ArmRecord, config: RunConfig) -> list[ModelConfig]:
+    """What the run says of an arm's model: folders and servers may have a name in common, not a digest."""
+    digest = arm.resolved.get("digest")
+    same = [model for model in config["models"] if model["digest"] == digest]
+    return same or [model for model in config["models"] if model["name"] == arm.model]
+
+
 def _endpoint(arm: ArmRecord, ref: ModelRef, config: RunConfig, cache: ResponseCache | None) -> Endpoint:
     """The server that the run asked: where the recipe does not name it, `--base-url` or the environment did."""
-    for known in config["models"]:
-        if known["name"] == arm.model:
-            found = Endpoint.of(ref, Remote(base_url=known["path"], cache=cache))
-            if found.info.digest == known["digest"]:
-                return found
+    for known in _models_of(arm, config):
+        found = Endpoint.of(ref, Remote(base_url=known["path"], cache=cache))
+        if found.info.digest == known["digest"]:
+            return found
     raise RecipeError(f"run {arm.run} does not say which server answered as {arm.model}")

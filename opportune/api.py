@@ -127,13 +127,23 @@ def report(name: str | None = None, *, runs: Path | str = RUNS) -> Path:
         return write_report(store, found, _page(store, found))
 
 
-def ask(run_name: str, recipe: str, text: str, *, cache: bool = True, runs: Path | str = RUNS) -> Answer:
+def ask(
+    run_name: str,
+    recipe: str,
+    text: str,
+    *,
+    choices: Sequence[str] | None = None,
+    cache: bool = True,
+    runs: Path | str = RUNS,
+) -> Answer:
     """Answer a new input with a finished run's recipe, its trained weights included. "latest" names the latest run.
 
-    What a server has answered before comes from the response cache, unless `cache` is False.
+    `choices` are the input's own, of a task whose rows have them. What a server has answered before comes from the
+    response cache, unless `cache` is False.
     """
     with Store.open(runs, create=False) as store:
-        return Answerer(store, run_name, recipe, cache=ResponseCache() if cache else None)(text)
+        answerer = Answerer(store, run_name, recipe, cache=ResponseCache() if cache else None)
+        return answerer(text, None if choices is None else tuple(choices))
 
 
 def export(

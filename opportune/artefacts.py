@@ -21,6 +21,7 @@ from opportune.corpus.material import Material
 from opportune.cost import Amount
 from opportune.course import Course, School
 from opportune.errors import ModelError, RecipeError
+from opportune.methods.common import attached
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.records import CurvePoint, Facts, LossChange
@@ -168,7 +169,7 @@ def _trained(school: School, model: Local, materials: Sequence[Material], folder
     for place, method in list(enumerate(school.arm.methods))[len(bills) :]:
         name, hints = str(school.arm.resolved.parts[place]), school.hints(model)
         order("attach", method=name, seed=school.item.seed, hints=(hints.text, hints.labels))
-        network = method.attach(network, school.item.seed, hints)
+        network = attached(method, network, school.item.seed, hints)
         material = materials[place]
         if getattr(network, "virtual_tokens", 0):  # every prompt begins with them
             material = school.material(method, model.with_network(network))

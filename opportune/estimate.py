@@ -16,7 +16,7 @@ from typing import Any
 from opportune import evaluate
 from opportune.corpus.material import material_of
 from opportune.cost import Amount, Cost
-from opportune.errors import OwnCodeError, UnpredictableError
+from opportune.errors import ModelError, OwnCodeError, UnpredictableError
 from opportune.evaluate import NoJournal
 from opportune.inference.flops import Shape, backward_flops, forward_flops, shape_of
 from opportune.inference.tokens import shared_length
@@ -97,7 +97,8 @@ def predict(arm: Arm, task: Task, model: Local | Endpoint, seed: int) -> Cost | 
         if isinstance(model, Endpoint):
             return _predict_remote(arm, task, model, seed)
         return _predict(arm, task, model, seed)
-    except (OwnCodeError, UnpredictableError):  # blank answers are not what the user's code need stand
+    # Blank answers are not what the user's code need stand; a prompt that no context holds is for the arm to say.
+    except (ModelError, OwnCodeError, UnpredictableError):
         return None
 
 

@@ -171,7 +171,7 @@ def _save(network: Any, model: Local, dtype: str, folder: Path) -> None:
 
     network = network.to(getattr(torch, dtype))
     settings = network.generation_config
-    settings.eos_token_id = sorted(model.ends(chat=bool(model.tokenizer.chat_template)))
+    settings.eos_token_id = sorted(model.ends(chat=bool(model.tokenizer.chat_template))) or None
     settings.do_sample, settings.temperature, settings.top_p, settings.top_k = False, None, None, None
     network.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)

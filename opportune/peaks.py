@@ -13,6 +13,7 @@ from opportune.inference.engine import pack_rows
 from opportune.inference.ranking import HEAD_CELLS
 from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item
+from opportune.methods.common import attached
 from opportune.models.local import Local
 from opportune.products import packed_bytes
 from opportune.training.loss import device_of
@@ -31,7 +32,7 @@ def without_storage(network: Any, methods: Sequence[Method]) -> Iterator[Any]:
         made = AutoModelForCausalLM.from_config(deepcopy(network.config), dtype=network.dtype)
     for method in methods:
         with torch.device("meta"):
-            made = method.attach(made, 0)
+            made = attached(method, made, 0)
         yield made
 
 

@@ -162,15 +162,16 @@ class _Plan:
     def _fresh(self, run: RunRecord, arm: Arm, name: str, seed: int, position: int) -> ArmRecord:
         ref = arm.model
         model = None if ref is None else self.pool.endpoint(ref) if is_remote(ref) else self.pool.base(ref)
-        placement = [model.info.dtype, model.info.device] if model else None
+        info = model.info if model else None
+        told = {"digest": info.digest, "placement": [info.dtype, info.device]} if info else {}
         return ArmRecord(
             run=run.id,
             hash=name,
             seed=seed,
             position=position,
             recipe=arm.text,
-            model=model.info.name if model else None,
-            resolved={"recipe": str(arm.resolved), "ledger": dict(self.factors), "placement": placement},
+            model=info.name if info else None,
+            resolved={"recipe": str(arm.resolved), "ledger": dict(self.factors), **told},
             predicted=self._predicted(arm, model, seed) if model else None,
         )
 

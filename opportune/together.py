@@ -20,7 +20,8 @@ from torch import distributed
 
 from opportune import methods
 from opportune.corpus.blocks import Mix
-from opportune.errors import TrainingError
+from opportune.errors import OpportuneError, TrainingError
+from opportune.methods.common import attached
 from opportune.models.loading import load_model
 from opportune.options import build
 from opportune.pretraining.network import new_network
@@ -40,7 +41,7 @@ def run(command: Callable[[], int]) -> int:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     if rank() > 0:
-        _follow()
+        follow()
         code = 0
     else:
         with leading() as end:
@@ -52,7 +53,7 @@ def run(command: Callable[[], int]) -> int:
     return code
 
 
-def _follow() -> None:
+def follow() -> None:
     """Do as the leading process says, until it says that it was all."""
     network: Any = None
     for order in following():
@@ -64,7 +65,8 @@ def _follow() -> None:
             part = parse(order["method"]).parts[0]
             method: Any = build(part, methods.TABLE[part.name])
             hints = Hints(*map(tuple, order["hints"]))
-            network = method.attach(network, order["seed"], hints)
+            with suppress(OpportuneError):  # the leading process has it too, and goes on with another arm
+                network = attached(method, network, order["seed"], hints)
         elif order["kind"] == "train":
             _train(network, order)
 

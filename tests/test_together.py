@@ -39,7 +39,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         rows = [{"input": e.input, "target": e.target.replace("xylophone", "tool")} for e in task.split(split)]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     model = save_folder(folder / "model")
-    reading = READING.format(text=write(folder / "text" / "read.txt", documents(40)))
+    reading = READING.format(text=write(folder.with_name("read.txt"), documents(40)))
     tries = [word for recipe in (*RECIPES, reading, CHAIN, FAILING) for word in ("--try", recipe)]
     return ["compare", str(folder), "--input", "input", "--target", "target", "--kind", "choice",
             "--model", str(model), "--dtype", "float32", "--device", "cpu", *tries]  # fmt: skip

@@ -42,7 +42,8 @@ def fit(prompt: Prompt, limit: int, count: Callable[[Prompt], int]) -> Fitted:
     if left > limit:
         raise ModelError(
             f"a prompt of {asked} tokens has {left} left without its demonstrations and its input, and the model's "
-            f"context has room for {limit} beside the answer; shorten the instruction or max_tokens"
+            f"context has {f'room for {limit}' if limit > 0 else 'no room'} beside the answer; shorten the instruction "
+            "or max_tokens"
         )
     return Fitted(prompt, dropped, max(0, whole - left))
 

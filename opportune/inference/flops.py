@@ -38,7 +38,8 @@ class Shape:
 
 
 def shape_of(network: Any) -> Shape:
-    """Read off a transformers network, plain or wrapped by peft. Mixtures of experts are counted with all experts."""
+    """Read off a transformers network, plain or wrapped by peft. Mixtures of experts are counted with the
+    experts that a token goes to."""
     config = network.config.get_text_config()
     head = network.get_output_embeddings()
     linear = {True: 0, False: 0}
@@ -46,6 +47,9 @@ def shape_of(network: Any) -> Shape:
         # What makes virtual tokens works on those few alone.
         if isinstance(module, nn.Linear | Conv1D) and module is not head and "virtual_encoder" not in name:
             linear[module.weight.requires_grad] += _elements(module)
+        for weight in module.parameters(recurse=False):
+            if weight.ndim == 3 and "expert" in name:  # all experts of a mixture, stacked
+                linear[weight.requires_grad] += weight.numel() * _experts_asked(config, len(weight)) // len(weight)
     heads = heads_of(config)
     width, idle = heads.queries * heads.size, _idle_layers(network, config.num_hidden_layers)
     weights = sum(_elements(m) for layer in idle for m in layer.modules() if isinstance(m, nn.Linear | Conv1D))
@@ -58,6 +62,11 @@ def shape_of(network: Any) -> Shape:
         idle=weights,
         idle_attention=len(idle) * width,
     )
+
+
+def _experts_asked(config: Any, count: int) -> int:
+    """How many experts of so many a token goes to."""
+    return int(getattr(config, "num_experts_per_tok", None) or count)
 
 
 def _elements(module: Any) -> int:

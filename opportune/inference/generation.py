@@ -197,11 +197,11 @@ class _Batch:
             parts.insert(0, common if before is None else common.add_(before))
         weights = torch.cat(parts, -1).softmax(-1)  # [K, G, B, depth + width]
         flat = weights[..., self._depth :].permute(2, 0, 1, 3).reshape(rows * groups, -1, self._width)
-        output = torch.bmm(flat, values.flatten(0, 1)).view(rows, heads, size)
+        output = torch.bmm(flat, values.flatten(0, 1)).view(rows, heads, -1)
         if self._prefix:
             shares = weights.flatten(1, 2)[..., : self._depth]
             common = torch.bmm(shares, self._prefix.values[layer_index])
-            output += common.view(heads, rows, size).transpose(0, 1)
+            output += common.view(heads, rows, -1).transpose(0, 1)
         return output
 
     def _masks_for(self, window: int | None, like: Tensor) -> tuple[Tensor | None, Tensor]:

@@ -93,4 +93,6 @@ def _with_bottlenecks(network: Any, size: int) -> Any:
 
 def _beside(module: Any, inputs: Any, output: Any) -> Any:
     """Adds the bottleneck's part. A hook, so that no weight of the base changes its name."""
+    if isinstance(output, tuple):  # of experts also what the router said
+        return (output[0] + module.bottleneck(output[0]), *output[1:])
     return output + module.bottleneck(output)

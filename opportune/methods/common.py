@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 from warnings import catch_warnings
 
-from opportune.errors import RecipeError, UnpredictableError
+from opportune.errors import OpportuneError, RecipeError, UnpredictableError
 from opportune.options import within
+from opportune.types import NO_HINTS, Hints, Method
 
 # What architectures call the switch for biases on their linear layers.
 _BIAS_FLAGS = ("attention_bias", "mlp_bias", "use_bias", "add_bias_linear")
@@ -22,6 +23,21 @@ def check_common(method: str, rate: float | None, epochs: int, batch: int, budge
     within(method, "batch", batch, 1, 10_000)
     if budget is not None:
         within(method, "budget", budget, 1, 10**12)
+
+
+def attached(method: Method, network: Any, seed: int, hints: Hints = NO_HINTS) -> Any:
+    """`method.attach`. What transformers or peft cannot do with this architecture and do not say in so many words is a
+    RecipeError, and an UnpredictableError where the network has no weights yet."""
+    try:
+        return method.attach(network, seed, hints)
+    except (OpportuneError, MemoryError):
+        raise
+    except Exception as error:
+        if "out of memory" in str(error).lower():
+            raise
+        kind = UnpredictableError if _is_meta(network) else RecipeError
+        said = f"{type(error).__name__}: {_first_line(error)}"
+        raise kind(f"{type(method).__name__} cannot be put on {type(network).__name__}: {said}") from error
 
 
 def merged(network: Any) -> Any:
@@ -46,10 +62,25 @@ def merged(network: Any) -> Any:
 
 def _unwrapped(network: Any) -> Any:
     kind = str(getattr(network.peft_type, "value", network.peft_type))
+    if _adapts_tied(network):
+        raise RecipeError(
+            f"{kind.lower()}: the model's input and output embeddings are one matrix, and an adapter on either alone "
+            "cannot become part of it, so it comes last"
+        )
     try:
         return network.merge_and_unload()
     except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
         raise RecipeError(f"peft:kind={kind} cannot become part of the weights, so it comes last: {error}") from error
+
+
+def _adapts_tied(network: Any) -> bool:
+    """Whether an adapter sits on one use of a matrix that has two."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    ends = [network.get_input_embeddings(), network.get_output_embeddings()]
+    adapted = [isinstance(end, BaseTunerLayer) for end in ends]
+    bare = [end.get_base_layer() if isinstance(end, BaseTunerLayer) else end for end in ends]
+    return any(adapted) and bare[0].weight is bare[1].weight
 
 
 def _declare_biases(network: Any) -> None:
@@ -98,7 +129,7 @@ def wrapped(network: Any, config: Any, seed: int, place: str) -> Any:
     with torch.random.fork_rng(), catch_warnings(action="ignore"):
         torch.manual_seed(seed)
         try:
-            return get_peft_model(network, config, autocast_adapter_dtype=False).eval()
+            return _adapters_train(get_peft_model(network, config, autocast_adapter_dtype=False).eval())
         except (AttributeError, TypeError, ValueError) as error:
             raise RecipeError(f"{place}: {_first_line(error)}") from error
         except RuntimeError as error:  # NotImplementedError is one
@@ -107,6 +138,18 @@ def wrapped(network: Any, config: Any, seed: int, place: str) -> Any:
             if isinstance(error, NotImplementedError):
                 raise RecipeError(f"{place}: {_first_line(error)}") from error
             raise
+
+
+def _adapters_train(wrapped: Any) -> Any:
+    """What the adapters add in training mode, so that their dropout works; the base network's own stays off."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in wrapped.modules():
+        if isinstance(module, BaseTunerLayer):
+            frozen = set(module.get_base_layer().modules())
+            for part in module.modules():
+                part.training = part not in frozen
+    return wrapped
 
 
 def _is_meta(network: Any) -> bool:

@@ -71,8 +71,8 @@ def _free_last(network: Any, last: int) -> None:
         raise RecipeError(f"full:last={last} is out of range: the model has {len(layers)} layers")
     for layer in layers[-last:]:
         layer.requires_grad_(True)
-    children = list(network.get_decoder().children())
-    place = next(place for place, child in enumerate(children) if layers is child)
-    for module in children[place + 1 :]:
-        if "norm" in type(module).__name__.lower():
+    inside = set(layers.modules())
+    for name, module in network.get_decoder().named_modules():
+        # The one after the last layer; architectures name those of the embeddings after them.
+        if module not in inside and "norm" in type(module).__name__.lower() and "embed" not in name:
             module.requires_grad_(True)

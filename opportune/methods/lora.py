@@ -99,17 +99,15 @@ class Lora:
 
 
 def _prepared(wrapped: Any) -> Any:
-    """Dropout off in the base model and on in the adapter; the short way through the layers that allow it."""
+    """The short way through the layers that allow it."""
     from peft.tuners.lora.layer import Linear
     from torch import nn
 
     from opportune.products import OwnLinear
 
-    wrapped.eval()
     for module in wrapped.modules():
         if not isinstance(module, Linear):
             continue
-        module.lora_dropout.train()
         plain = type(module) is Linear and type(module.get_base_layer()) in (nn.Linear, OwnLinear)
         if plain and all(type(dropout) is nn.Identity for dropout in module.lora_dropout.values()):
             module.forward = partial(_forward, module, module.forward)

@@ -86,6 +86,8 @@ class Peft:
 
     def load(self, network: Any, folder: Path) -> Any:
         """A peft model around the network with the folder's adapter, frozen."""
+        if self.kind in _PLAIN_LAYERS:
+            use_torchs_products(network)
         return load_wrapped(network, folder)
 
 

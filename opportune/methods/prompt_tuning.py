@@ -91,19 +91,25 @@ def first_vectors(network: Any, tokens: int, init: Init, seed: int, hints: Hints
 
     from opportune.methods.virtual import cycled
 
-    table = network.get_input_embeddings().weight.detach()
-    generator = torch.Generator().manual_seed(seed)
+    embedding = network.get_input_embeddings()
+    table, generator = embedding.weight, torch.Generator().manual_seed(seed)
+    common = min(COMMON, len(table))
+
+    @torch.no_grad()
+    def read(ids: Any) -> Any:
+        """Tokens as the network reads them: some architectures (Gemma) scale their embeddings."""
+        return embedding(ids.to(table.device))
+
     if init == "random":  # uniform on [-0.5, 0.5], scaled to the embeddings (Lester et al. 2021)
-        spread = float(table[:COMMON].float().std()) if table.device.type != "meta" else 1.0
+        spread = float(read(torch.arange(common)).float().std()) if table.device.type != "meta" else 1.0
         return (torch.rand(tokens, table.shape[1], generator=generator) - 0.5) * 2 * spread
     if init == "vocabulary" or table.device.type == "meta":
-        drawn = torch.randint(0, min(COMMON, len(table)), (tokens,), generator=generator)
-        return table[drawn.to(table.device)]
+        return read(torch.randint(0, common, (tokens,), generator=generator))
     ids = hints.labels if init == "labels" else hints.text
     if not ids:
         known = "labels" if init == "labels" else "an instruction"
         raise RecipeError(f"init={init}: this task has no {known}; use init=vocabulary")
-    first = cycled(table[torch.tensor(ids, device=table.device)], min(tokens, len(ids)))
+    first = cycled(read(torch.tensor(ids)), min(tokens, len(ids)))
     rest = first_vectors(network, tokens - len(first), "vocabulary", seed, hints) if tokens > len(first) else first[:0]
     return torch.cat([first, rest])
 
@@ -117,7 +123,7 @@ def save_vectors(network: Any, vectors: Any, folder: Path) -> None:
     PromptTuningConfig(
         task_type="CAUSAL_LM",
         num_virtual_tokens=len(vectors),
-        token_dim=config.hidden_size,
+        token_dim=vectors.shape[1],
         num_layers=config.num_hidden_layers,
         num_attention_heads=config.num_attention_heads,
         num_transformer_submodules=1,

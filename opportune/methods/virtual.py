@@ -155,7 +155,7 @@ def cycled(vectors: Tensor, tokens: int) -> Tensor:
 def key_values_of(network: Any, ids: Sequence[int]) -> Tensor:
     """The keys and values that a network computes for these tokens: [layers, 2, tokens, heads, size]."""
     own = network.config._attn_implementation
-    network.set_attn_implementation("sdpa")
+    network.set_attn_implementation("sdpa" if network._supports_sdpa else "eager")
     try:
         with torch.no_grad():
             tokens = torch.tensor([list(ids)], device=network.get_input_embeddings().weight.device)
@@ -168,5 +168,7 @@ def key_values_of(network: Any, ids: Sequence[int]) -> Tensor:
             f"prefix-tuning:tokens={len(ids)} is more than a layer of this model looks back on; at most {kept} with "
             "init=text"
         )
+    if any(layer.keys.shape != layer.values.shape for layer in cache.layers):
+        raise RecipeError("prefix-tuning: keys and values of this model differ in width; prompt-tuning can")
     pairs = [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]
     return torch.stack(pairs).transpose(2, 3).contiguous()

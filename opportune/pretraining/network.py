@@ -35,7 +35,9 @@ def new_network(size: Size, context: int, end: int, seed: int, dtype: Any, devic
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = LlamaForCausalLM(config)
-    network = network.to(device=device, dtype=dtype).eval()
+    network = network.to(device).eval()
+    for weight in network.parameters():  # not the buffers: the angles of positions are float32 in what is loaded again
+        weight.data = weight.data.to(dtype)
     use_own_attention(network)
     fast_norms(network)
     use_own_products(network)

@@ -106,6 +106,14 @@ def save_part(place: Path, tensors: dict[str, Tensor]) -> None:
     save_parts(flat, storage_writer=HuggingFaceStorageWriter(str(place), save_distributed=True))
 
 
+def free_place(folder: Path, steps: int) -> str:
+    """Where the processes may write, which is never what the folder points to: until they are done that is the
+    training."""
+    now = notes_of(folder) or {}
+    name = f"sharded-{steps}"
+    return f"{name}-again" if now.get("place") == name else name
+
+
 def cleared(place: Path) -> None:
     """Make an empty folder."""
     shutil.rmtree(place, ignore_errors=True)

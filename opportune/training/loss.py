@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -44,14 +45,22 @@ def row_losses(network: Any, pack: Pack) -> Tensor:
     device = device_of(network)
     ids, rows, labels = pack.ids.to(device), pack.rows.to(device), pack.labels.to(device)
     if not has_own_attention(network):
-        return cross_entropy(
-            network(input_ids=ids[None], use_cache=False).logits[0, rows].float(), labels, reduction="none"
-        )
+        if reads_rows(network):
+            logits = network(input_ids=ids[None], use_cache=False, logits_to_keep=rows).logits[0]
+        else:
+            logits = network(input_ids=ids[None], use_cache=False).logits[0, rows]
+        return cross_entropy(logits.float(), labels, reduction="none")
     hidden = packed_forward(network, ids, pack.plan.positions.to(device), Packed(pack.plan))[rows]
     if len(rows) <= CHUNK or not torch.is_grad_enabled():
         return _chunks(network, hidden, labels, _chunk_losses)
     # With many rows the logits are computed again in the backward pass instead of being kept.
     return _chunks(network, hidden, labels, partial(checkpoint, _chunk_losses, use_reentrant=False))
+
+
+def reads_rows(network: Any) -> bool:
+    """Whether the network's own forward pass can run its head on some rows only."""
+    base = network.get_base_model() if hasattr(network, "get_base_model") else network
+    return "logits_to_keep" in inspect.signature(base.forward).parameters
 
 
 def _chunks(network: Any, hidden: Tensor, labels: Tensor, losses: Callable[..., Any]) -> Tensor:

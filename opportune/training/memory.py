@@ -21,9 +21,10 @@ import torch
 
 from opportune.cost import Meter
 from opportune.errors import TrainingError
+from opportune.inference.attention import has_own_attention
 from opportune.inference.tokens import shared_length
 from opportune.training.crew import highest, processes
-from opportune.training.loss import CHUNK, device_of, row_budget
+from opportune.training.loss import CHUNK, device_of, reads_rows, row_budget
 from opportune.training.packing import TokenLesson
 from opportune.training.recomputing import layers_of
 from opportune.widths import heads_of
@@ -85,10 +86,17 @@ def need_of(network: Any, lessons: Sequence[TokenLesson], batch: int, shards: in
         kept=layers * layer,
         inputs=layers * config.hidden_size * size,
         layer=layer,
-        logits=min(CHUNK, sum(lesson.targets for lesson in lessons)) * config.vocab_size * (8 + size),
+        logits=_rows_read(network, lessons) * config.vocab_size * (8 + size),
         longest=lengths[0],
         most=sum(lengths) - shared * (len(lengths) - 1),
     )
+
+
+def _rows_read(network: Any, lessons: Sequence[TokenLesson]) -> int:
+    """The most rows that the head runs on at a time."""
+    if has_own_attention(network):
+        return min(CHUNK, sum(lesson.targets for lesson in lessons))
+    return max(lesson.targets if reads_rows(network) else len(lesson.ids) for lesson in lessons)
 
 
 def _shared(lessons: Sequence[TokenLesson]) -> int:

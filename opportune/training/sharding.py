@@ -43,6 +43,7 @@ class Shards:
 
     def __init__(self, network: Any) -> None:
         self.leads = rank() == 0
+        _check(network)
         self._whole = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         _make_alike(network)
         self.network = copy.deepcopy(network)
@@ -96,7 +97,7 @@ class Shards:
 
     def save(self, folder: Path, optimizer: Any, notes: dict[str, Any]) -> None:
         """Each process writes its part, then the leading one points to the whole of it."""
-        place = folder / f"sharded-{len(notes['steps'])}"
+        place = folder / said(checkpoint.free_place(folder, len(notes["steps"])) if self.leads else None)
         if self.leads:
             checkpoint.cleared(place)
         distributed.barrier()
@@ -150,6 +151,18 @@ def _whole(weight: Any) -> Tensor:
     """All of a sharded weight, on every process."""
     whole: Tensor = weight.detach().full_tensor()
     return whole
+
+
+def _check(network: Any) -> None:
+    """Raises TrainingError for what cannot be trained in parts."""
+    moving = [weight for weight in network.parameters() if weight.requires_grad]
+    if any(weight._backward_hooks for weight in moving):  # a copy of the network would lose them
+        raise TrainingError("this method changes gradients on their way, which several processes cannot: use one")
+    owners: dict[Any, int] = {}
+    for place, layer in enumerate(layers_of(network)):
+        for weight in layer.parameters():
+            if weight.requires_grad and owners.setdefault(weight, place) != place:
+                raise TrainingError("layers share weights of this method, which several processes cannot: use one")
 
 
 def _make_alike(network: Any) -> None:

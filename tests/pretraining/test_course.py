@@ -21,7 +21,9 @@ from opportune.corpus.division import divided
 from opportune.errors import UsageError
 from opportune.pretraining.course import pretrain
 from opportune.pretraining.measuring import bits
+from opportune.pretraining.network import new_network
 from opportune.pretraining.order import Order
+from opportune.pretraining.sizing import size_for
 from tests.corpus.texts import documents, write
 from tests.pretraining.quiet import Quiet
 from tests.toy import toy_task
@@ -167,6 +169,17 @@ def test_it_goes_on_within_a_training(made, corpus, tmp_path, monkeypatch):
     assert replace(resumed, out="", measured=made[1].measured, predicted=made[1].predicted, curve=()) == replace(
         made[1], out="", curve=()
     )
+
+
+def test_what_is_saved_in_bfloat16_is_what_was_trained(tmp_path):
+    fresh = new_network(size_for(100_000, 512), 512, 0, 0, torch.bfloat16, "cpu")
+    fresh.set_attn_implementation("sdpa")
+    fresh.save_pretrained(tmp_path)
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    angles = [each.model.rotary_emb.inv_freq for each in (saved, fresh)]
+    assert angles[0].dtype == angles[1].dtype == torch.float32
+    assert torch.equal(*angles)
+    assert all(weight.dtype == torch.bfloat16 for weight in fresh.parameters())
 
 
 def test_bits_per_character_and_byte():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from opportune.errors import TrainingError
+from opportune.methods.peft_method import Peft
+from opportune.pretraining.sizing import size_for
+from opportune.together import follow
+from opportune.training import checkpoint
+from opportune.training.sharding import Shards
 from tests.training.sharded import METHODS, together, work
+from tests.training.tiny import llama
 
 STEPS = 12  # 19 lessons, six a step, three epochs
 HALF = 7
@@ -86,3 +94,33 @@ def test_lessons_that_only_the_leading_process_knows_by_a_key_are_gone_on_with(a
     found, other = figures(tmp_path, "blocks"), figures(tmp_path, "blocks", 1)
     assert (found["begun"], other["begun"]) == (HALF + 1, HALF + 1)
     assert found["losses"] == pytest.approx(figures(alone, "blocks")["losses"], rel=1e-4)
+
+
+def test_a_step_saved_again_leaves_what_is_there_until_it_is_whole(tmp_path: Path) -> None:
+    checkpoint.cleared(tmp_path / "sharded-4")
+    assert checkpoint.free_place(tmp_path, 4) == "sharded-4"
+    checkpoint.point_to(tmp_path / "sharded-4", {"steps": []})
+    again = checkpoint.free_place(tmp_path, 4)
+    assert again != "sharded-4"
+    checkpoint.cleared(tmp_path / again)
+    checkpoint.point_to(tmp_path / again, {"steps": []})
+    assert not (tmp_path / "sharded-4").exists()
+    assert checkpoint.free_place(tmp_path, 4) == "sharded-4"
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("OSF", "changes gradients"), ("VBLORA", "layers share weights")])
+def test_what_cannot_be_trained_in_parts_is_refused(kind: str, reason: str) -> None:
+    rest: Any = (("num_vectors", 4), ("vector_length", 8), ("topk", 2), ("r", 2)) if kind == "VBLORA" else ()
+    network = Peft(kind, rest=rest).attach(llama(), 0)
+    with pytest.raises(TrainingError, match=reason):
+        Shards(network)
+
+
+def test_who_follows_outlives_an_arm_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = asdict(size_for(100_000, 512))
+    new = {"kind": "new", "size": size, "context": 64, "end": 0, "dtype": "float32", "device": "cpu"}
+    refused = {"kind": "attach", "method": "prompt-tuning:init=labels", "seed": 0, "hints": [[], []]}
+    orders = iter([new, refused, new])
+    monkeypatch.setattr("opportune.together.following", lambda: orders)
+    follow()
+    assert next(orders, None) is None
