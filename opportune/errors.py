@@ -58,3 +58,11 @@ class DivergedError(TrainingError):
 
 class ParityError(OpportuneError, RuntimeError):
     """An exported model that does not answer as the trained one did."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of another library's error, for a message of one line; its kind where that says more."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and not isinstance(error, LookupError):
+        return lines[0]
+    return " ".join([type(error).__name__, *lines[:1]])

@@ -1,8 +1,9 @@
 """The store: all that a run measures, committed as it is measured; `kill -9` loses at most the batch in flight.
 
-One SQLite database in WAL mode for all runs of a folder (`opportune.db`), or any database SQLAlchemy knows by URL
-(SQLite and PostgreSQL are supported). The columns of a table are the fields of its record in `records`; the tables
-themselves are built by `migrations` and read back from the database, so that the schema is written in one place.
+One SQLite database in WAL mode for all runs of a folder (`opportune.db`), or the one that OPPORTUNE_DATABASE names by
+its URL (SQLite and PostgreSQL are supported): a team's runs in one place. The columns of a table are the fields of its
+record in `records`; the tables themselves are built by `migrations` and read back from the database, so that the schema
+is written in one place.
 Beside the database each run has a folder of its own, for its artefacts and its lock.
 """
 
@@ -36,6 +37,7 @@ from opportune.types import Split, digest
 
 _TABLES = ("runs", "examples", "arms", "calls", "outcomes", "curves")
 _FILE = "opportune.db"
+DATABASE = "OPPORTUNE_DATABASE"  # a URL may hold a password: the environment is the place for it
 _KEYS_PER_QUERY = 500  # well under every database's limit of bound parameters
 
 
@@ -48,20 +50,17 @@ class Store:
         self._tables = tables
 
     @classmethod
-    def open(cls, location: Path | str, folder: Path | str | None = None, create: bool = True) -> Self:
-        """Open the store at a folder of runs, or at a database URL with the run folders under `folder`.
+    def open(cls, folder: Path | str, create: bool = True) -> Self:
+        """Open the store of a folder of runs. Its database is that of OPPORTUNE_DATABASE, a URL, where that is set.
 
         With `create=False` a folder without runs is a StoreError instead of a new store.
         """
-        if not (is_url := "://" in str(location)):
-            folder = Path(location)
-        folder = Path(folder or "opportune-runs")
-        if not (create or is_url or (folder / _FILE).exists()):
+        folder, shared = Path(folder), os.environ.get(DATABASE)
+        if not (create or shared or (folder / _FILE).exists()):
             raise StoreError(f"no runs in {folder}: start one with `opportune compare`, or name its folder with --runs")
         with database.plain_errors(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
-        url = str(location) if is_url else URL.create("sqlite", database=str(folder / _FILE))
-        engine = database.connect(url)
+        engine = database.connect(shared or URL.create("sqlite", database=str(folder / _FILE)))
         with database.plain_errors(database.place(engine)):
             return cls(engine, folder, _tables(engine))
 

@@ -28,7 +28,7 @@ from opportune.records import (
     RunRecord,
     Trial,
 )
-from opportune.store import Store
+from opportune.store import DATABASE, Store
 
 CONFIG: RunConfig = {
     "task": {
@@ -243,10 +243,31 @@ def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot use .*file"):
         Store.open(tmp_path / "file")
-    with pytest.raises(StoreError, match="only sqlite and postgresql"):
-        Store.open("mssql+pyodbc://user:secret@host/db", tmp_path)
-    with pytest.raises(StoreError, match="cannot use the database postgresql.nonsense") as caught:
-        Store.open("postgresql+nonsense://user:secret@host/db", tmp_path)
+
+
+def test_a_teams_database_is_named_by_its_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DATABASE, f"sqlite:///{tmp_path / 'team.db'}")
+    with Store.open(tmp_path / "mine") as mine:
+        run = mine.begin_run("key", "desk", CONFIG)
+        assert mine.run_folder(run.id).parent == tmp_path / "mine"
+    with Store.open(tmp_path / "yours", create=False) as yours:
+        assert [record.id for record in yours.list_runs()] == [run.id]
+    assert not (tmp_path / "mine" / "opportune.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("mssql+pyodbc://user:secret@host/db", "only sqlite and postgresql"),
+        ("postgresql+nonsense://user:secret@host/db", "cannot use the database postgresql.nonsense"),
+    ],
+)
+def test_a_database_that_is_not_supported_is_refused(
+    url: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATABASE, url)
+    with pytest.raises(StoreError, match=reason) as caught:
+        Store.open(tmp_path)
     assert "secret" not in str(caught.value)
 
 
@@ -261,10 +282,11 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         assert store.calls("r") == [replace(CALL, prompt="p")]
 
 
-def test_a_read_only_store_can_be_read(tmp_path: Path) -> None:
+def test_a_read_only_store_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store.open(tmp_path) as store:
         store.put_calls([replace(CALL, prompt="p")])
-    with Store.open(f"sqlite:///file:{tmp_path}/opportune.db?mode=ro&uri=true", tmp_path) as store:
+    monkeypatch.setenv(DATABASE, f"sqlite:///file:{tmp_path}/opportune.db?mode=ro&uri=true")
+    with Store.open(tmp_path) as store:
         assert len(store.calls("r")) == 1
         with pytest.raises(StoreError, match="readonly"):
             store.put_arm(ARM)

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from opportune.errors import TaskError
+from opportune.errors import TaskError, first_line
 from opportune.tasks.text_files import json_row, lines
 
 SEPARATOR = "<|endoftext|>"
@@ -77,8 +77,7 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
         for number, value in enumerate(values, 1):
             yield _text_of(value, field, f"{path} row {number}", columns)
     except pyarrow.ArrowException as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TaskError(f"{path}: not a Parquet file that can be read ({reason:.200})") from None
+        raise TaskError(f"{path}: not a Parquet file that can be read ({first_line(error):.200})") from None
 
 
 def _text_of(value: Any, field: str, place: str, columns: list[str]) -> str:

@@ -27,6 +27,7 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from opportune.errors import ModelError
+from opportune.inference.modes import evaluating
 from opportune.inference.tiles import Packed, Plan, Prefix, Tile, tree_plan
 
 __all__ = [
@@ -199,17 +200,13 @@ def supports_own_attention(network: Any) -> bool:
         return False
     own = config._attn_implementation
     plain = "sdpa" if own == NAME else own
-    was_training = [module for module in network.modules() if module.training]
-    network.eval()
     try:
-        with torch.no_grad():
+        with evaluating(network), torch.no_grad():
             return _reproduces(network, config, plain)
     except (ModelError, TypeError, AttributeError):  # a forward pass that this interface does not fit
         return False
     finally:
         network.set_attn_implementation(own)
-        for module in was_training:
-            module.training = True
 
 
 def _rope_types(config: Any) -> set[str]:

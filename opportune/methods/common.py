@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from warnings import catch_warnings
 
-from opportune.errors import OpportuneError, RecipeError, UnpredictableError
+from opportune.errors import OpportuneError, RecipeError, UnpredictableError, first_line
 from opportune.options import within
 from opportune.types import NO_HINTS, Hints, Method
 
@@ -36,7 +36,7 @@ def attached(method: Method, network: Any, seed: int, hints: Hints = NO_HINTS) -
         if "out of memory" in str(error).lower():
             raise
         kind = UnpredictableError if _is_meta(network) else RecipeError
-        said = f"{type(error).__name__}: {_first_line(error)}"
+        said = f"{type(error).__name__}: {first_line(error)}"
         raise kind(f"{type(method).__name__} cannot be put on {type(network).__name__}: {said}") from error
 
 
@@ -131,12 +131,12 @@ def wrapped(network: Any, config: Any, seed: int, place: str) -> Any:
         try:
             return _adapters_train(get_peft_model(network, config, autocast_adapter_dtype=False).eval())
         except (AttributeError, TypeError, ValueError) as error:
-            raise RecipeError(f"{place}: {_first_line(error)}") from error
+            raise RecipeError(f"{place}: {first_line(error)}") from error
         except RuntimeError as error:  # NotImplementedError is one
             if _is_meta(network):
-                raise UnpredictableError(f"{place}: {_first_line(error)}") from error
+                raise UnpredictableError(f"{place}: {first_line(error)}") from error
             if isinstance(error, NotImplementedError):
-                raise RecipeError(f"{place}: {_first_line(error)}") from error
+                raise RecipeError(f"{place}: {first_line(error)}") from error
             raise
 
 
@@ -167,7 +167,3 @@ def load_wrapped(network: Any, folder: Path) -> Any:
 
     with catch_warnings(action="ignore"):
         return PeftModel.from_pretrained(merged(network), folder, autocast_adapter_dtype=False).eval()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

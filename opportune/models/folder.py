@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from opportune.errors import ModelError
-from opportune.models.quiet import first_line
+from opportune.errors import ModelError, first_line
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 _INDEX = "model.safetensors.index.json"

@@ -13,10 +13,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from opportune.errors import ModelError
+from opportune.errors import ModelError, first_line
 from opportune.models.cache import cached
 from opportune.models.digest import file_digest
-from opportune.models.quiet import first_line, quiet
+from opportune.models.quiet import quiet
 from opportune.types import Progress
 
 RECIPE = "f32"  # part of the cached folder's name: to change when the conversion gives something else

@@ -9,8 +9,8 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 
-from opportune.errors import ModelError
-from opportune.models.quiet import first_line, quiet
+from opportune.errors import ModelError, first_line
+from opportune.models.quiet import quiet
 from opportune.types import Progress
 
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")

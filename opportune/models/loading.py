@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from opportune.errors import ModelError
+from opportune.errors import ModelError, first_line
 from opportune.models import gguf, hub, smollm2
 from opportune.models.digest import model_digest
 from opportune.models.folder import check_folder, read_config
 from opportune.models.local import Local
 from opportune.models.placing import choose_device, choose_dtype
 from opportune.models.quantising import check_quantisation, quantisation
-from opportune.models.quiet import first_line, quiet
+from opportune.models.quiet import quiet
 from opportune.types import ModelInfo, Progress, digest
 
 DEFAULT = smollm2.NAME

@@ -18,6 +18,7 @@ from opportune.inference.decoding import Request, Sample
 from opportune.inference.embedding import embed, embed_plainly
 from opportune.inference.engine import Engine
 from opportune.inference.generation import generate, generate_plainly, groups
+from opportune.inference.modes import evaluating
 from opportune.inference.prompts import LessonTokens, Prepared, Preparer
 from opportune.inference.ranking import rank, rank_plainly
 from opportune.inference.tokens import shared_length
@@ -38,18 +39,6 @@ class _Work:
     members: list[Prepared]
     tokens: list[int]
     run: _Run
-
-
-@contextmanager
-def _asking(network: Any) -> Iterator[None]:
-    """In evaluation mode."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 class Local:
@@ -81,7 +70,7 @@ class Local:
         if len(known) >= len(prompts):
             return
         began = time.perf_counter()
-        with _asking(self.network):
+        with evaluating(self.network):
             flops = self._engine.flops
             with torch.no_grad():  # never held while suspended: the caller's thread may want gradients
                 works = self._works(self._preparer.prepare(prompts))
@@ -132,7 +121,7 @@ class Local:
         Where the first tokens of all choices reach back into the prompt's last one, the answer begins there, as it
         does when the choices are ranked.
         """
-        with _asking(self.network), torch.no_grad():
+        with evaluating(self.network), torch.no_grad():
             prepared = self._preparer.prepare([prompt])
             trunk = prepared[0].item.trunk
             if self._engine.own:

@@ -1,4 +1,4 @@
-"""How other libraries are kept from talking past us: their remarks silenced, their errors cut to a line."""
+"""How other libraries are kept from talking past us."""
 
 from __future__ import annotations
 
@@ -23,11 +23,3 @@ def quiet() -> None:
     # Deprecations inside these libraries (peft calling what transformers renames) are not the user's to act on.
     for library in ("transformers", "peft", "huggingface_hub"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=library)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of another library's error, for a message of one line; its kind where that says more."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if lines and not isinstance(error, LookupError):
-        return lines[0]
-    return " ".join([type(error).__name__, *lines[:1]])

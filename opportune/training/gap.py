@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from opportune.inference.modes import evaluating
 from opportune.training.loss import lesson_losses
 from opportune.training.packing import TokenLesson
 
@@ -32,13 +33,8 @@ class Sides:
 
 def measure_gap(network: Any, lessons: Sequence[TokenLesson], dev: Sequence[TokenLesson]) -> Sides:
     """The two losses of the network without dropout, on evenly spaced lessons of both sides."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
+    with evaluating(network):
         (train, first), (held, second) = (_mean(network, _spaced(some)) for some in (lessons, dev))
-    finally:
-        for module in training:
-            module.training = True
     return Sides(train, held, None if first is None or second is None else math.hypot(first, second))
 
 

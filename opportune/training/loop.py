@@ -19,6 +19,7 @@ import torch
 from opportune.cost import return_free_memory
 from opportune.errors import DivergedError, TrainingError
 from opportune.inference.flops import Shape, backward_flops, forward_flops, pairs_of, shape_of
+from opportune.inference.modes import evaluating
 from opportune.training.crew import followed, order, processes
 from opportune.training.heap import keeping_freed_memory
 from opportune.training.loss import CHUNK
@@ -152,14 +153,10 @@ def step_tokens(lessons: Sequence[TokenLesson], settings: Settings) -> Iterator[
 
 def figures_of(network: Any, evaluate: Evaluate) -> dict[str, float]:
     """Evaluate without dropout and gradients, leaving the network's modes as they were."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
     return_free_memory()  # what steps and evaluations leave behind must not add up
-    with torch.no_grad():
+    with evaluating(network), torch.no_grad():
         figures = {name: float(value) for name, value in evaluate().items()}
     return_free_memory()
-    for module in training:
-        module.training = True
     return figures
 
 
