@@ -88,7 +88,7 @@ class ArmRunner:
         """The metric on dev, as the comparison will read it; a failed call counts as wrong."""
         asked = [outcome for outcome in self.store.outcomes(item.run, item.hash, "dev") if outcome.seed == item.seed]
         sample = scoring.sample(self.metric, asked, self.task.dev)
-        return (scoring.figure(scoring.filled(sample, right=False)) if sample else None) or 0.0
+        return (scoring.strict_figure(sample) if sample else None) or 0.0
 
     def _prepare(
         self, strategy: Strategy, item: ArmRecord, stage: str, model: Backend | None, key: str

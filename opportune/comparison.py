@@ -250,7 +250,7 @@ def _reference(arms: Sequence[_Arm], rows: Sequence[Row], unit: Unit) -> int | N
 
     def rank(place: int) -> tuple[float, float]:
         dev, cost = arms[place].dev, price(rows[place], unit)
-        value = scoring.figure(scoring.filled(dev, right=False)) if dev else None
+        value = scoring.strict_figure(dev) if dev else None
         return -round(value or 0.0, 9), float("inf") if cost is None else cost
 
     able = [place for place, row in enumerate(rows) if row.status == "done" and row.score and row.dev_score is not None]

@@ -176,7 +176,7 @@ def _common(first: Measured, second: Measured) -> list[int]:
 
 
 def _curve(measured: Measured, sizes: Sequence[int]) -> Floats:
-    return np.array([scoring.figure(scoring.filled(measured.samples[size], right=False)) for size in sizes])
+    return np.array([scoring.strict_figure(measured.samples[size]) for size in sizes])
 
 
 def _resampled(measured: Measured, sizes: Sequence[int], draws: int) -> Floats:

@@ -134,6 +134,11 @@ def filled(sample: Sample, right: bool) -> Sample:
     return replace(sample, answers=answers, scores=np.where(failed, float(right), sample.scores))
 
 
+def strict_figure(sample: Sample) -> float | None:
+    """The figure with failed calls counted as wrong, by which dev chooses."""
+    return figure(filled(sample, right=False))
+
+
 def _complete(sample: Sample) -> bool:
     return not np.isnan(sample.scores).any()
 

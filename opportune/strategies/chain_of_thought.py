@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from opportune.errors import RecipeError
 from opportune.options import TextOrFile, within
 from opportune.strategies import extracting, reasoning, wording
 from opportune.strategies.extracting import Extract
-from opportune.strategies.picking import Order, Pick, draw, ordered
+from opportune.strategies.picking import Drawn, Order, check_count, draw, ordered
 from opportune.strategies.together import together
 from opportune.types import Answer, Example, Flow, Format, Lesson, Message, Prompt, Question, TaskView
 from opportune.values import normalise
@@ -38,7 +37,7 @@ class ChainOfThought:
     """Reason first, then answer."""
 
     k: int = 4  # demonstrations; 0: "Let's think step by step"
-    pick: Pick = "balanced"
+    pick: Drawn = "balanced"
     order: Order = "auto"
     final: Final = "auto"  # text: read off the text; likelihood: the likeliest choice after it; auto: text when k > 0
     extract: Extract = "auto"
@@ -54,16 +53,13 @@ class ChainOfThought:
         within("chain-of-thought", "k", self.k, 0, 1000)
         within("chain-of-thought", "max_tokens", self.max_tokens, 1, 100_000)
         extracting.check("chain-of-thought", self.extract)
-        if self.pick not in ("balanced", "random"):
-            raise RecipeError(f"chain-of-thought:pick={self.pick}: its demonstrations are balanced or random")
 
     def prepare(self, task: TaskView, seed: int) -> Flow[Prepared]:
         """Pick the demonstrations; where the task has no rationales, have the model write them: two rounds of calls.
 
         Raises RecipeError when there are fewer training examples than demonstrations.
         """
-        if self.k > len(task.train):
-            raise RecipeError(f"chain-of-thought:k={self.k} needs {self.k} training examples, not {len(task.train)}")
+        check_count("chain-of-thought", self.k, task.train)
         balanced = self.pick == "balanced" and task.kind == "choice"
         worked = [example for example in task.train if example.rationale]
         if self.k == 0 or len(worked) >= self.k:

@@ -14,7 +14,7 @@ from opportune.errors import RecipeError
 from opportune.options import TextOrFile, within
 from opportune.strategies import choosing, similarity, wording
 from opportune.strategies.choosing import Calibrate, Prior
-from opportune.strategies.picking import Order, Pick, diverse, draw, nearest, ordered
+from opportune.strategies.picking import Order, Pick, check_count, diverse, draw, nearest, ordered
 from opportune.strategies.similarity import Index, Similarity
 from opportune.types import Answer, Example, Flow, Format, Lesson, Prompt, Question, TaskView
 
@@ -63,8 +63,7 @@ class KShot:
 
         Raises RecipeError when there are fewer training examples than demonstrations.
         """
-        if self.k > len(task.train):
-            raise RecipeError(f"k-shot:k={self.k} needs {self.k} training examples; the task has {len(task.train)}")
+        check_count("k-shot", self.k, task.train)
         if self._searches:
             return Prepared(index=(yield from similarity.build(task.train, self.similarity)))
         # Targets of free text are no labels: balancing them would say nothing.

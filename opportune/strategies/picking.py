@@ -13,14 +13,22 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
+from opportune.errors import RecipeError
 from opportune.strategies.similarity import Index
 from opportune.types import Example
 
 Pick = Literal["balanced", "random", "nearest", "diverse"]
+Drawn = Literal["balanced", "random"]  # the same demonstrations for all questions
 Order = Literal["auto", "interleaved", "random", "nearest-last", "simple-first", "by-label"]
 
 _RELEVANCE = 0.5  # the weight of similarity to the question against unlikeness to those already picked
 _CANDIDATES = 4  # times k: how many of the most similar are looked at for a diverse pick
+
+
+def check_count(owner: str, k: int, train: Sequence[Example]) -> None:
+    """Raises RecipeError where there are fewer training examples than the demonstrations that the owner asks for."""
+    if k > len(train):
+        raise RecipeError(f"{owner}:k={k} needs {k} training examples; the task has {len(train)}")
 
 
 def draw(train: Sequence[Example], k: int, seed: int, *, balanced: bool) -> tuple[Example, ...]:

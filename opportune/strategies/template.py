@@ -16,7 +16,7 @@ from opportune.errors import RecipeError
 from opportune.options import TextOrFile, within
 from opportune.strategies import choosing, extracting, reasoning, wording
 from opportune.strategies.extracting import Extract
-from opportune.strategies.picking import Pick, draw
+from opportune.strategies.picking import Drawn, check_count, draw
 from opportune.types import Answer, Example, Flow, Format, Lesson, Message, Prompt, Question, Role, TaskView
 
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant")
@@ -29,7 +29,7 @@ class Template:
 
     path: TextOrFile = TextOrFile("{{ instruction }}\n\n{{ input }}")  # noqa: RUF009  (immutable)
     k: int = 0
-    pick: Pick = "balanced"
+    pick: Drawn = "balanced"
     final: Literal["auto", "text", "likelihood"] = "auto"  # auto: by likelihood where the answers are a closed set
     extract: Extract = "auto"
     max_tokens: int = 128
@@ -43,16 +43,13 @@ class Template:
         within("template", "k", self.k, 0, 1000)
         within("template", "max_tokens", self.max_tokens, 1, 100_000)
         extracting.check("template", self.extract)
-        if self.pick not in ("balanced", "random"):
-            raise RecipeError(f"template:pick={self.pick}: its examples are balanced or random")
         with self._failing():
             _environment().from_string(self.path)
 
     def prepare(self, task: TaskView, seed: int) -> Flow[tuple[Example, ...]]:
         """Pick the examples. Raises RecipeError when there are fewer training examples than asked for, or the template
         cannot be filled in with one of them."""
-        if self.k > len(task.train):
-            raise RecipeError(f"template:k={self.k} needs {self.k} training examples; the task has {len(task.train)}")
+        check_count("template", self.k, task.train)
         shots = draw(task.train, self.k, seed, balanced=self.pick == "balanced" and task.kind == "choice")
         for example in task.train[:1]:
             self._render(example.question, task, shots)

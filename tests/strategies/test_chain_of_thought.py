@@ -115,7 +115,7 @@ def test_it_teaches_worked_solutions_never_with_the_example_itself():
 
 
 def test_options_out_of_range_are_refused():
-    with pytest.raises(RecipeError, match="k=7 needs 7 training examples, not 6"):
+    with pytest.raises(RecipeError, match="k=7 needs 7 training examples; the task has 6"):
         talk("chain-of-thought:k=7", Scripted({}), ASKED, sums())
-    with pytest.raises(RecipeError, match="balanced or random"):
+    with pytest.raises(RecipeError, match="pick=nearest is not one of balanced"):
         strategy("chain-of-thought:pick=nearest")
