@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opportune.models.endpoint import Endpoint
 from opportune.models.endpoint_calls import Patience
+from opportune.types import Message, Prompt
 
 MISBEHAVIOURS = ("busy", "busy-after", "broken", "half", "junk", "empty", "wrong", "silence")
 HASTY = Patience(timeout=1.0, total=20, retries=12, backoff=0.02)
@@ -25,6 +26,18 @@ HASTY = Patience(timeout=1.0, total=20, retries=12, backoff=0.02)
 def endpoint(server, name="m", **options):
     """An endpoint with little patience, for tests."""
     return Endpoint(name, server.url, **{"patience": HASTY, **options})
+
+
+def prompt(text, **options):
+    return Prompt((Message("system", "be brief"), Message("user", text)), **options)
+
+
+def ask(model, prompts, known=None):
+    return dict(model.complete(prompts, known or {}))
+
+
+def shout(text):
+    return text.upper()
 
 
 @dataclass
