@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import training_tables
 from benchmarks.common import ROOT
 from benchmarks.strategy_pages import NOT_YET, Record, filled, score_of, text_table
 from opportune import methods
@@ -28,8 +29,9 @@ def pages(records: Iterable[Record]) -> dict[Path, str]:
 def measured(method: str, records: Iterable[Record]) -> str:
     """The results of one method, a row for each recipe and task."""
     found = [row for record in records if not record["quick"] for row in record.get("rows", ()) if _is_of(row, method)]
+    equal = _at_equal_budgets(method, records)
     if not found:
-        return NOT_YET
+        return equal or NOT_YET
     rows = [
         [
             row["task"],
@@ -43,9 +45,27 @@ def measured(method: str, records: Iterable[Record]) -> str:
         ]
         for row in found
     ]
-    return text_table(_TITLES, rows) + (
+    said = (
         "\n\nThe default model; forgetting and gap in nats a token; lesson tokens of the last training alone. Machine, "
         "commit and date of each are in [benchmarks](../benchmarks.md)."
+    )
+    return text_table(_TITLES, rows) + said + (f"\n\n{equal}" if equal else "")
+
+
+def _at_equal_budgets(method: str, records: Iterable[Record]) -> str:
+    """What `benchmarks.equal_budget` found, all methods having read as much; nothing where it did not come to it."""
+    found = [
+        row
+        for record in records
+        if record["name"] == "equal-budget" and not record["quick"]
+        for row in record["rows"]
+        if row["method"] == method and "rate" in row
+    ]
+    if not found:
+        return ""
+    rows = [[str(row["labels"]), *training_tables.trained(row)] for row in found]
+    return "At 20,000 training tokens on TREC, three seeds at the best of four rates:\n\n" + text_table(
+        ["labels", *training_tables.TRAINED], rows
     )
 
 

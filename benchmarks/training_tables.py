@@ -12,10 +12,9 @@ Record = dict[str, Any]
 
 def equal_budget(record: Record) -> str:
     """Every method with so many labels, and what soft prompts hang on."""
-    titles = ["labels", "method", "learning rate", "score [95 %]", "by seed", "weights that move", "time of a training"]
-    titles += ["peak memory", "forgetting"]
+    titles = ["labels", "method", *TRAINED]
     rows = [
-        [str(row["labels"]), f"`{row['method']}`", *(_trained(row) if "rate" in row else ["every rate failed"])]
+        [str(row["labels"]), f"`{row['method']}`", *(trained(row) if "rate" in row else ["every rate failed"])]
         for row in record["rows"]
     ]
     rows = [row + ["–"] * (len(titles) - len(row)) for row in rows]
@@ -26,7 +25,19 @@ def equal_budget(record: Record) -> str:
     return "\n".join(parts)
 
 
-def _trained(row: Record) -> list[str]:
+TRAINED = (
+    "learning rate",
+    "score [95 %]",
+    "by seed",
+    "weights that move",
+    "time of a training",
+    "peak memory",
+    "forgetting",
+)
+
+
+def trained(row: Record) -> list[str]:
+    """The cells of `TRAINED`."""
     return [
         _rate(row),
         score_of(row),
