@@ -13,20 +13,24 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from opportune.words import LETTER, edges, joins
+
 # A sign only where no word or number ends before it ("3-5" holds 3 and 5); commas only between groups of three digits.
 _NUMBER = re.compile(
     r"(?:(?<![\w.)])[-−+])?[$€£]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII
 )
-_ONLY_A_NUMBER = re.compile(r"[-−+]?[$€£]?(\d+|\d{1,3}(,\d{3})+)?(\.\d+)?\s*%?")
+_ONLY_A_NUMBER = re.compile(r"[-−+]?[$€£]?(?=\.?\d)(\d+|\d{1,3}(,\d{3})+)?(\.\d+)?\s*%?", re.ASCII)
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_SIGNS = {"٫": ".", "٬": ",", "．": ".", "－": "-", "＋": "+", "٪": "%", "％": "%"}  # Arabic and fullwidth
 _MOST_DIGITS = 30  # a power of ten beyond is not written out
 
 
 def numbers(text: str) -> list[str]:
     """All numbers of a text, in its order, each in its plainest form: 1,000.50 and $1000.5 are both 1000.5.
 
-    Signs of currency are dropped, 2e5 is written out, zeros at the end of a fraction go.
+    Signs of currency are dropped, 2e5 is written out, zeros at the end of a fraction go; digits may be of any script.
     """
-    return [_plainest(found) for found in _NUMBER.findall(text)]
+    return [_plainest(found) for found in _NUMBER.findall(_in_ascii(text))]
 
 
 def last_number(text: str) -> float | None:
@@ -37,7 +41,7 @@ def last_number(text: str) -> float | None:
 
 def is_number(text: str) -> bool:
     """Whether the whole text is one number, perhaps with a sign of currency or percent."""
-    return any(character.isdigit() for character in text) and _ONLY_A_NUMBER.fullmatch(text) is not None
+    return _ONLY_A_NUMBER.fullmatch(_in_ascii(text)) is not None
 
 
 def first_object(text: str) -> dict[str, Any] | None:
@@ -70,17 +74,28 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
-def bounded(text: str, pattern: str | None = None) -> str:
-    """A regular expression for a text as words of their own: not within a longer word, nor "3" within "3.5".
+def bounded(text: str) -> str:
+    """A regular expression for a text as words of its own: not within a longer word, nor "3" within "3.5"."""
+    before, after = boundaries(text)
+    return before + re.escape(text) + after
 
-    `pattern` is what stands for the text where that is not the text itself.
-    """
-    before = after = ""
-    if re.match(r"\w", text):
-        before = r"(?<!\w)(?<!\d[.,])" if text[0].isdigit() else r"(?<!\w)"
-    if re.search(r"\w\Z", text):
-        after = r"(?!\w|[.,]\d)" if text[-1].isdigit() else r"(?!\w|['’](?!s\b)\w)"  # "can't" does not say "can"
-    return before + (re.escape(text) if pattern is None else pattern) + after
+
+def boundaries(text: str) -> tuple[str, str]:
+    """Regular expressions of what must hold before and after a text, so that it stands as words of its own."""
+    first, last = text[:1], text[-1:]
+    before, after = edges(first=first, last=last)
+    if first.isdigit():
+        before += r"(?<!\d[.,])"
+    if last.isdigit():
+        after += r"(?![.,]\d)"
+    elif joins(last):
+        after += rf"(?!['’](?!s\b){LETTER})"  # "can't" does not say "can"
+    return before, after
+
+
+def _in_ascii(text: str) -> str:
+    """The text with the digits of every script, and the signs that go with them, as ASCII has them."""
+    return _NOT_ASCII.sub(lambda found: _SIGNS.get(found[0]) or str(unicodedata.decimal(found[0], found[0])), text)
 
 
 def _plainest(found: str) -> str:

@@ -14,7 +14,7 @@ import opportune
 ROOT = Path(opportune.__file__).parent
 # Each layer may import the layers before it, and itself unless it is a row of peers.
 LAYERS = [
-    {"errors"},
+    {"errors", "words"},
     {"types"},
     {"spec", "cost", "values", "reading"},
     {"options", "own_code", "database", "products", "widths"},

@@ -16,6 +16,7 @@ from opportune.values import bounded, normalise
 class Contains:
     """1 when the target occurs in the answer as words of its own, whatever the case and spacing.
 
+    In a script without spaces between words (Chinese, Thai), wherever it occurs.
     For answers in whole sentences. An answer that names every possibility is right by it, so look at some.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,8 +9,7 @@ from typing import Any, ClassVar
 
 from opportune.metrics.scoring import mean_score
 from opportune.types import Example
-
-_WORD = re.compile(r"[^\W_]+")
+from opportune.words import words
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +17,8 @@ class RougeL:
     """The F-measure of the longest common subsequence of words, in lower case and without punctuation, not stemmed.
 
     By the library rouge-score; its own words are made of ASCII letters only (it reads "größe" as "gr" and "e", and
-    nothing in Cyrillic), so it is given words of any script, which are the same for a text in ASCII. Where either
-    side has no words, 1 when both have none.
+    nothing in Cyrillic), so it is given words of any script, which are the same for a text in ASCII; in a script
+    without spaces between words, each character is one. Where either side has no words, 1 when both have none.
     """
 
     summary: ClassVar[str] = "longest common subsequence of words (F-measure), for summaries and long answers"
@@ -45,7 +43,7 @@ class _Words:
 
     @staticmethod
     def tokenize(text: str) -> list[str]:
-        return _WORD.findall(text.lower())
+        return words(text.lower())
 
 
 @cache

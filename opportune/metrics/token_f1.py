@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +12,18 @@ from typing import ClassVar
 
 from opportune.metrics.scoring import mean_score
 from opportune.types import Example
+from opportune.words import apart
 
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation + "、。，．！？：；「」『』（）《》।॥،؛؟")
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b(?![\u0300-\u036f])")  # an accent that stands apart makes another letter
 
 
 @dataclass(frozen=True, slots=True)
 class TokenF1:
     """The F1 of the answer's words against the target's, after SQuAD's normalisation.
 
-    Lower case, no ASCII punctuation, no English articles. Where either side has no words left, 1 when both have none.
+    Lower case, no punctuation of ASCII (nor of scripts that have their own), no English articles. In a script without
+    spaces between words, each character is one. Where either side has no words left, 1 when both have none.
     """
 
     summary: ClassVar[str] = "overlap of the answer's words with the target's (F1)"
@@ -42,4 +45,5 @@ class TokenF1:
 
 
 def _words(text: str) -> list[str]:
-    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+    plain = unicodedata.normalize("NFC", text).lower().translate(_PUNCTUATION)
+    return _ARTICLES.sub(" ", apart(plain)).split()

@@ -7,13 +7,16 @@ cannot be read is None, and the caller keeps the text (`Answer.raw`).
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import Literal, TypeAlias
 
 from opportune.errors import RecipeError
 from opportune.types import TaskView
-from opportune.values import bounded, compact, field_of, first_object, is_number, normalise, numbers
+from opportune.values import boundaries, compact, field_of, first_object, is_number, normalise, numbers
+from opportune.words import between, edges
 
 Extract: TypeAlias = str
 """How to read an answer, as `extract` has it: a word, of marker and json also with what to look for (marker:WORDS)."""
@@ -25,13 +28,13 @@ MARKER, FIELD = "answer is", "answer"
 _WAYS = ("auto", "text", "number", "choice", "marker", "json")
 _WRAPPING = " \t\r\n*_`\"'“”‘’«»"  # markdown and quotes around an answer
 _BOXED = r"\\boxed\s*\{"
-_END = re.compile(r"\n|[.!?]+(?=[\"'”’»)*_`]*(?:\s|\Z))")
+_STOPS = ".!?。！？।"
+_END = re.compile(r"\n|[。！？।]+|[.!?]+(?=[\"'”’»)*_`]*(?:\s|\Z))")
 _INITIAL = re.compile(r"(?<!\w)(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|vs|No)\Z")  # "J. Smith": the name goes on
 _CAPITAL = re.compile(r"\.\s+[A-Z]")
 _LONGEST_ABBREVIATION = 20  # characters
 _DOTTED = re.compile(r"(?<!\w)(?:[^\W\d_]\.)+[^\W\d_]\Z")  # "U.S."
 _EQUATION = re.compile(r"(?:(?![,;:]\s)[^=])*=")  # "5 + 6 = 11", with no aside before the equals sign
-_BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
 _ARTICLE = re.compile(r"\s+(?!is\b)[a-z]")  # "A dog", "I think": no choice of a letter
 
 
@@ -116,7 +119,7 @@ def _after(text: str, marker: str) -> str | None:
         if found.group().endswith("{"):
             rest = _to_closing_brace(rest)
         rest = rest.lstrip(_WRAPPING + ":：")
-        if rest.strip(_WRAPPING + ".!?"):
+        if rest.strip(_WRAPPING + _STOPS):
             return rest
     return None
 
@@ -130,7 +133,8 @@ def _marker_pattern(marker: str) -> re.Pattern[str]:
         written = r"\s+".join(words[:-1]) + aside + r"(?:is\b|[:：])"
     else:
         written = r"\s+".join(words)
-    return re.compile((r"(?<!\w)" if re.match(r"\w", marker) else "") + f"{written}|{_BOXED}", re.IGNORECASE)
+    before, _ = edges(first=marker[:1], last=marker[-1:])
+    return re.compile(f"{before}{written}|{_BOXED}", re.IGNORECASE)
 
 
 def _to_closing_brace(text: str) -> str:
@@ -183,7 +187,7 @@ def _first_number(text: str) -> str | None:
 
 
 def _choice(text: str, choices: tuple[str, ...], marker: str) -> str | None:
-    rest = _after(text, marker)
+    rest = _after(text := _composed(text), marker)
     if rest is not None:
         named = _first_sentence_names(rest, choices)
         if named:
@@ -193,7 +197,7 @@ def _choice(text: str, choices: tuple[str, ...], marker: str) -> str | None:
 
 
 def _only(text: str, choices: tuple[str, ...]) -> str | None:
-    named = {choice for _, _, choice in _named(text, choices)}
+    named = {choice for _, _, choice in _named(_composed(text), choices)}
     return named.pop() if len(named) == 1 else None
 
 
@@ -221,9 +225,15 @@ def _choices_pattern(choices: tuple[str, ...]) -> re.Pattern[str]:
     if _are_letters(choices):
         # In any case within brackets; else as they are, since "a" is a word.
         any_case = "".join(letter.lower() + letter.upper() for letter in choices)
-        return re.compile(rf"\(\s*[{any_case}]\s*\)|(?<![\w'’])[{''.join(choices)}](?![\w'’])")
-    longest_first = sorted(choices, key=len, reverse=True)
-    return re.compile("|".join(bounded(choice, _loose(choice)) for choice in longest_first), re.IGNORECASE)
+        before, after = edges(first=choices[0], last=choices[0])
+        return re.compile(rf"\(\s*[{any_case}]\s*\)|{before}(?<!['’])[{''.join(choices)}](?!['’]){after}")
+    longest_first = sorted(map(_composed, choices), key=len, reverse=True)
+    # Written once for all neighbours of one kind: what makes a word's boundary is long.
+    ways = [
+        f"{before}(?:{'|'.join(map(_loose, alike))}){after}"
+        for (before, after), alike in groupby(longest_first, boundaries)
+    ]
+    return re.compile("|".join(ways), re.IGNORECASE)
 
 
 def _are_letters(choices: Sequence[str]) -> bool:
@@ -236,11 +246,16 @@ def _is_article(text: str, start: int, end: int) -> bool:
 
 def _loose(choice: str) -> str:
     """A regular expression for a choice, its words joined by spaces, hyphens or underscores alike."""
-    return r"[\s_-]+".join(re.escape(word) for word in _BETWEEN_WORDS.split(choice))
+    return r"[\s_-]+".join(re.escape(word) for word in between().split(choice))
 
 
 def _words(text: str) -> str:
-    return _BETWEEN_WORDS.sub(" ", text.casefold())
+    return between().sub(" ", _composed(text).casefold())
+
+
+def _composed(text: str) -> str:
+    """With accents encoded in one way."""
+    return unicodedata.normalize("NFC", text)
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from opportune.strategies import choosing, extracting, reasoning, wording
 from opportune.strategies.extracting import Extract
 from opportune.strategies.picking import draw
 from opportune.types import Answer, Example, Flow, Format, Lesson, Message, Prompt, Question, TaskView
+from opportune.words import words
 
 TOLD = "To answer this question, which simpler questions should be answered first, the simplest first?"
 _NUMBERED = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s*(.+?)\s*$")
@@ -189,13 +190,13 @@ def prefixes(question: str) -> list[str]:
     match = _QUOTED.search(question)
     if match is None:
         return []
-    words = (match.group(1) or match.group(2)).split()
+    listed = (match.group(1) or match.group(2)).split()
     start, end = match.start() + 1, match.end() - 1
-    return [question[:start] + " ".join(words[:n]) + question[end:] for n in range(2, len(words))]
+    return [question[:start] + " ".join(listed[:n]) + question[end:] for n in range(2, len(listed))]
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))
+    return " ".join(words(text.casefold()))
 
 
 def _read(line: str, number: int) -> Decomposition:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from opportune.errors import TaskError
 from opportune.tasks.examples import Draft, Drafts
 from opportune.types import Kind
-from opportune.values import first_object, is_number, normalise
+from opportune.values import first_object, is_number, normalise, numbers
 
 MOST_LABELS = 200  # inferred; more can be asked for with kind="choice"
 LONGEST_LABEL = 80  # characters
@@ -154,7 +154,7 @@ def _text_metric(drafts: Sequence[Draft]) -> str:
 
 def _require_numbers(drafts: Drafts) -> None:
     for draft in (draft for part in drafts.values() for draft in part):
-        if not any(character.isdigit() for character in draft.example.target):
+        if not numbers(draft.example.target):
             raise TaskError(f"{draft.place}: the target {draft.example.target!r:.60} holds no number for numeric-match")
 
 

@@ -342,3 +342,24 @@ def test_what_the_cue_has_announced_needs_no_marker_of_ones_own():
 def test_a_way_of_reading_that_there_is_not_is_one_line(name, extract):
     with pytest.raises(RecipeError, match=rf"{name}:extract=.* is not one of auto, .*marker:WORDS, json:FIELD"):
         strategy(f"{name}:extract={extract}")
+
+
+@pytest.mark.parametrize(
+    ("text", "choices", "expected"),
+    [
+        ("Therefore, the answer is 東京です。", ("東京", "京都"), "東京"),
+        ("Therefore, the answer is 東京。京都ではない。", ("東京", "京都"), "東京"),
+        ("答案是B。", LETTERS, "B"),
+        ("答案是BMW", LETTERS, None),
+        ("उत्तर: की", ("कि", "की"), "की"),
+        ("the answer is मधु मक्खी", ("मधु-मक्खी", "मक्खी"), "मधु-मक्खी"),
+        ("the answer is cafe\N{COMBINING ACUTE ACCENT}", ("cafe", "café"), "café"),
+    ],
+)
+def test_choices_of_any_script_are_found(text, choices, expected):
+    assert choice(text, choices) == expected
+
+
+def test_a_marker_and_the_end_of_a_sentence_may_be_of_any_script():
+    assert marked("所以答案是東京。京都不是。", "答案是") == "東京"
+    assert number("Therefore, the answer is १२३") == "123"
