@@ -63,9 +63,21 @@ def field_of(value: Any, path: str) -> Any:
     return value
 
 
+def has_field(value: Any, path: str) -> bool:
+    """Whether anything stands there, be it null."""
+    outer, _, last = path.rpartition(".")
+    inner = field_of(value, outer) if outer else value
+    return isinstance(inner, dict) and last in inner
+
+
 def compact(value: Any) -> str:
     """A JSON-like value as one line of JSON without spaces; what JSON does not know (a date) as text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return json.dumps(
+        value,
+        ensure_ascii=False,
+        separators=(",", ":"),
+        default=lambda other: float(other) if isinstance(other, Decimal) else str(other),
+    )
 
 
 @lru_cache(maxsize=65536)  # a bootstrap compares the same texts a thousand times

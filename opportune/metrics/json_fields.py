@@ -9,16 +9,17 @@ from typing import Any, ClassVar
 
 from opportune.metrics.scoring import mean_score
 from opportune.types import Example
-from opportune.values import field_of, first_object, normalise
+from opportune.values import field_of, first_object, has_field, normalise
 
 
 @dataclass(frozen=True, slots=True)
 class JsonFields:
     """The share of the target's fields that the first JSON object of the answer has right.
 
-    All fields of the target, or those named; dots lead inwards (`address.city`). Texts are compared but for case and
-    spacing, numbers within one part in a million, lists in order, objects whole; "12" is not 12. A missing field is as
-    good as null. Fields that the target has not are not looked at. 0 where there is no object.
+    All fields of the target, or those of them that are named; dots lead inwards (`address.city`). Texts are compared
+    but for case and spacing, numbers within one part in a million, lists in order, objects whole; "12" is not 12. A
+    field that the answer lacks is as good as null. Fields that the target lacks are not looked at: a task whose targets
+    have none of those named is refused where it is loaded. 0 where there is no object.
     """
 
     fields: tuple[str, ...] = ()  # none: all of the target's
@@ -36,7 +37,8 @@ class JsonFields:
         if not self.fields:
             right = [_same(found.get(field), value) for field, value in wanted.items()]
         else:
-            right = [_same(field_of(found, field), field_of(wanted, field)) for field in self.fields]
+            named = [field for field in self.fields if has_field(wanted, field)]
+            right = [_same(field_of(found, field), field_of(wanted, field)) for field in named]
         return sum(right) / len(right) if right else 1.0
 
     def figure(self, answers: Sequence[str | None], examples: Sequence[Example]) -> float:

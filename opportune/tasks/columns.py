@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from opportune.errors import TaskError
@@ -128,6 +129,8 @@ def text_of(value: Any, column: str, place: str) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Decimal):
+        return format(value, "f")
     if not isinstance(value, str | int | float):
         raise TaskError(f"{place}: column {column!r} holds {type(value).__name__}, text is expected")
     if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS:

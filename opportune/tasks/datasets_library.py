@@ -67,8 +67,15 @@ def read_parquet(path: Path) -> Table:
     features = (
         json.loads((content.schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     )
-    names = {column: feature.get("names") for column, feature in features.items() if isinstance(feature, dict)}
+    names = {column: _stored_names(feature) for column, feature in features.items()}
     return Table(str(path), _rows(rows, str(path)), _numbered(names))
+
+
+def _stored_names(feature: Any) -> Any:
+    """The label names of a column, or of the items of its lists."""
+    if not isinstance(feature, dict):
+        return None
+    return feature.get("names") or _stored_names(feature.get("feature"))
 
 
 def _tables(data: Any, source: str) -> Tables:
@@ -80,7 +87,10 @@ def _tables(data: Any, source: str) -> Tables:
 
 
 def _table(split: Any, source: str) -> Table:
-    names = {column: getattr(feature, "names", None) for column, feature in split.features.items()}
+    names = {
+        column: getattr(getattr(feature, "feature", feature), "names", None)  # of what a list holds, where it is one
+        for column, feature in split.features.items()
+    }
     return Table(source, _rows(split.with_format(None).to_list(), source), _numbered(names))
 
 

@@ -84,10 +84,14 @@ def _rationale(row: Row, column: str) -> str | None:
 
 
 def _target(row: Row, table: Table, columns: Columns, choices: tuple[str, ...] | None) -> str:
-    target = _target_text(row.values.get(columns.target), columns.target, row.place)
+    value = row.values.get(columns.target)
+    names = table.class_names.get(columns.target) or table.target_names
+    if names is not None and isinstance(value, list | tuple):
+        value = [_named(text_of(item, columns.target, row.place), names, row.place) for item in value]
+        names = None
+    target = _target_text(value, columns.target, row.place)
     if not target:
         raise TaskError(f"{row.place}: the target (column {columns.target!r}) is empty")
-    names = table.class_names.get(columns.target) or table.target_names
     if names is not None:
         return _named(target, names, row.place)
     if choices is not None and target not in choices:
@@ -98,8 +102,11 @@ def _target(row: Row, table: Table, columns: Columns, choices: tuple[str, ...] |
 
 
 def _target_text(value: Any, column: str, place: str) -> str:
-    """The target as text: labels in a list joined by commas, what has more structure as JSON on one line."""
-    if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
+    """The target as text: labels in a list joined by commas, what has more structure as JSON on one line.
+
+    No label at all is [], so that a model can be shown and taught to write that.
+    """
+    if value and isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
         labels = [text_of(item, column, place) for item in value]
         # A label that holds a comma would fall apart again.
         if all(label and "," not in label for label in labels):

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from opportune.errors import TaskError
+from opportune.errors import RecipeError, TaskError
+from opportune.spec import parse
 from opportune.tasks.examples import Draft, Drafts
 from opportune.types import Kind
-from opportune.values import first_object, is_number, normalise, numbers
+from opportune.values import first_object, has_field, is_number, normalise, numbers
 
 MOST_LABELS = 200  # inferred; more can be asked for with kind="choice"
 LONGEST_LABEL = 80  # characters
@@ -32,8 +33,10 @@ def settle_answers(
     """The kind, the shared choices and the metric, each as given or else inferred from the train split.
 
     Shared choices are, in this order: those given, those the data names (`names`), those that every row lists alike,
-    the labels of train, sorted.
+    the labels of train, sorted. Names of labels that come in lists are no choices: an answer is several.
     """
+    if any(draft.listed for draft in drafts["train"]):
+        names = None
     own = {draft.example.choices for part in drafts.values() for draft in part}
     if kind not in (None, "choice", "text"):
         raise TaskError(f"the kind of task is 'choice' or 'text', not {kind!r}")
@@ -51,7 +54,7 @@ def settle_answers(
     if metric == "numeric-match":
         _require_numbers(drafts)
     if metric.partition(":")[0] == "json-fields":
-        _require_objects(drafts)
+        _require_objects(drafts, metric)
     if shared is not None and all(is_number(choice) for choice in shared) and choices is None:
         notes.append("the labels are numbers; a model does better with names (labels.json beside train)")
     return Answers(kind, shared, metric, tuple(notes))
@@ -158,10 +161,31 @@ def _require_numbers(drafts: Drafts) -> None:
             raise TaskError(f"{draft.place}: the target {draft.example.target!r:.60} holds no number for numeric-match")
 
 
-def _require_objects(drafts: Drafts) -> None:
-    for draft in (draft for part in drafts.values() for draft in part):
+def _require_objects(drafts: Drafts, metric: str) -> None:
+    every = [draft for part in drafts.values() for draft in part]
+    for draft in every:
         if not _is_object(draft.example.target):
             raise TaskError(f"{draft.place}: the target {draft.example.target!r:.60} is no JSON object for json-fields")
+    fields = _named_fields(metric)
+    targets = [first_object(draft.example.target) for draft in every]
+    for field in fields:
+        if not any(has_field(target, field) for target in targets):
+            there = ", ".join(dict.fromkeys(name for target in targets for name in target or {}))
+            raise TaskError(f"metric {metric!r}: no target has a field {field!r}; there is {there or 'none':.200}")
+    for draft, target in zip(every, targets, strict=True):
+        if fields and not any(has_field(target, field) for field in fields):
+            raise TaskError(
+                f"{draft.place}: the target {draft.example.target!r:.60} has none of the fields of {metric!r}"
+            )
+
+
+def _named_fields(metric: str) -> list[str]:
+    """The fields that json-fields is to look at. What is no metric is refused where it is made."""
+    try:
+        named = parse(metric).parts[0].options.get("fields")
+    except RecipeError:
+        return []
+    return [field for field in named if isinstance(field, str)] if isinstance(named, tuple) else []
 
 
 def _is_object(text: str) -> bool:

@@ -95,6 +95,13 @@ def test_only_the_named_fields_are_looked_at():
     assert score(name, '{"total": 12.5, "by": "ulm"}', json.dumps(BILL)) == 0.5
 
 
+def test_named_fields_that_the_target_lacks_are_not_looked_at():
+    name = "json-fields:fields=[total,discount,by.zip]"
+    assert score(name, '{"total": 1}', '{"total": 2}') == 0
+    assert score(name, '{"total": 2, "discount": 3}', '{"total": 2}') == 1
+    assert score(name, '{"total": 2}', '{"total": 2, "by": {"zip": null}}') == 1
+
+
 @pytest.mark.parametrize("answer", ["", "12.5", "[1]", '{"total": 12.5', "null"])
 def test_an_answer_without_an_object_has_nothing_right(answer):
     assert score("json-fields", answer, json.dumps(BILL)) == 0

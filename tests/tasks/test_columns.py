@@ -7,7 +7,7 @@ import json
 import pytest
 
 from opportune.errors import TaskError
-from opportune.metrics import TABLE
+from opportune.metrics import TABLE, metric_named
 from opportune.tasks.load import task_from_records
 
 from .files import messages
@@ -162,9 +162,19 @@ def test_lists_of_labels_are_joined_and_scored_as_sets():
     rows[0]["labels"] = ["too slow, too dear", "rude"]
     commas = task_from_records(rows, target="labels", metric="multilabel-f1")
     assert '["too slow, too dear","rude"]' in {e.target for e in everything(commas)}
-    rows[0]["labels"] = []
-    with pytest.raises(TaskError, match=r"record 1: the target \(column 'labels'\) is empty"):
-        task_from_records(rows, target="labels")
+
+
+def test_no_label_at_all_is_a_target_that_can_be_written():
+    rows = [{"text": f"message {n}", "labels": [["late"], ["late", "rude"], []][n % 3]} for n in range(40)]
+    task = task_from_records(rows, target="labels")
+    assert (task.kind, task.metric) == ("text", "multilabel-f1")
+    assert {e.target for e in everything(task)} == {"late", "late, rude", "[]"}
+    without = next(e for e in everything(task) if e.target == "[]")
+    assert metric_named(task.metric).score("[]", without) == 1
+    assert metric_named(task.metric).score("late", without) == 0
+    for missing in (None, "", " "):
+        with pytest.raises(TaskError, match=r"record 1: the target \(column 'labels'\) is empty"):
+            task_from_records([{"text": "message", "labels": missing}, *rows], target="labels")
 
 
 def test_objects_become_compact_json_scored_by_field():
@@ -188,6 +198,19 @@ def test_a_metric_may_have_options():
     assert task.metric == "json-fields:fields=[total]"
     with pytest.raises(TaskError, match="the target 'refund' is no JSON object for json-fields"):
         task_from_records(messages(), metric="json-fields:fields=[total]")
+
+
+def test_fields_to_score_must_be_in_the_targets():
+    rows = [{"text": f"bill {n}", "fields": {"total": n, "by": {"city": "Ulm"}}} for n in range(40)]
+    misspelt = "metric 'json-fields:fields=.totl,by.city.': no target has a field 'totl'; there is total, by"
+    with pytest.raises(TaskError, match=misspelt):
+        task_from_records(rows, target="fields", metric="json-fields:fields=[totl,by.city]")
+    rows[4]["fields"] = {"paid": True}
+    with pytest.raises(
+        TaskError, match=r"record 5: the target .* has none of the fields of 'json-fields:fields=.total"
+    ):
+        task_from_records(rows, target="fields", metric="json-fields:fields=[total]")
+    assert task_from_records(rows, target="fields", metric="json-fields:fields=[total,paid]").test
 
 
 def test_labels_are_a_choice_scored_by_accuracy():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import pytest
 
@@ -97,6 +98,29 @@ def test_a_saved_dataset_gives_its_splits_and_label_names(tmp_path):
     assert (len(task.train), len(task.dev), len(task.test)) == (30, 10, 10)
     assert contents(task) == sorted((row["text"], row["intent"]) for row in messages(50))
     assert contents(load_task(tmp_path / "train.parquet")) == sorted((r["text"], r["intent"]) for r in messages(30))
+
+
+def test_lists_of_labels_have_the_names_that_a_dataset_knows(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    labels = datasets.Sequence(datasets.ClassLabel(names=["joy", "anger", "fear"]))
+    features = datasets.Features({"text": datasets.Value("string"), "labels": labels})
+    rows = [{"text": f"message {n}", "labels": [[1, 2], [0], []][n % 3]} for n in range(30)]
+    data = datasets.Dataset.from_list(rows, features=features)
+    data.save_to_disk(tmp_path / "saved")
+    data.to_parquet(tmp_path / "a.parquet")
+    for path in ("saved", "a.parquet"):
+        task = load_task(tmp_path / path, target="labels")
+        assert (task.kind, task.choices, task.metric) == ("text", None, "multilabel-f1")
+        assert {target for _, target in contents(task)} == {"anger, fear", "joy", "[]"}
+
+
+def test_decimals_of_parquet_are_read_as_they_print(tmp_path):
+    rows = [{"item": f"item {n}", "price": Decimal(n).scaleb(-2)} for n in range(100, 140)]
+    task = load_task(write_parquet(tmp_path / "a.parquet", rows), input="item", target="price")
+    assert task.metric == "numeric-match"
+    assert contents(task) == [(f"item {n}", f"{n / 100:.2f}") for n in range(100, 140)]
+    nested = [{"text": f"bill {n}", "answer": {"total": Decimal(n).scaleb(-2)}} for n in range(100, 140)]
+    assert ("bill 125", '{"total":1.25}') in contents(load_task(write_parquet(tmp_path / "b.parquet", nested)))
 
 
 @pytest.mark.parametrize(
