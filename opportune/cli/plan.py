@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from opportune.cli import options as shared
+from opportune.cli import plan_measured
 from opportune.cli.options import Json, Runs
 from opportune.errors import UsageError
 
@@ -61,8 +63,11 @@ Html = Annotated[Path | None, typer.Option("--html", help="Write the table as a 
 Probe = Annotated[bool, typer.Option("--probe", help="Measure this machine (under a minute) and keep the result.")]
 Ledger = Annotated[bool, typer.Option("--ledger", help="Predicted against measured of all runs in --runs.")]
 
+_OF_THE_TABLE = frozenset({"grid", "markdown", "html", "devices", "as_json", "runs"})  # what has a say in --table
+
 
 def plan(
+    context: typer.Context,
     model: Model = None,
     parameters: Parameters = None,
     vocabulary: Vocabulary = None,
@@ -71,6 +76,14 @@ def plan(
     examples: Examples = None,
     epochs: Epochs = 1.0,
     task: TaskFile = None,
+    input: shared.Input = None,
+    target: shared.Target = None,
+    instruction: shared.Instruction = None,
+    choices: shared.Choices = None,
+    kind: shared.Kind_ = None,
+    limit: shared.Limit = None,
+    group: shared.Group = None,
+    rationale: shared.Rationale = None,
     questions: Questions = None,
     length: Length = None,
     batch: Batch = None,
@@ -95,22 +108,28 @@ def plan(
     from opportune.planner import calibration
     from opportune.planner import hardware as hardware_
 
-    table: dict[str, Any] = {**hardware_.shipped(), **_probed()}
+    table: dict[str, Any] = {**hardware_.shipped(), **plan_measured.probed()}
     if devices:
         table |= hardware_.read_devices(devices)
     if html and not html.parent.is_dir():
         raise UsageError(f"--html {html}: the folder {html.parent} is not there")
     found = calibration.shipped()
     if probe:
-        _probe(as_json)
+        plan_measured.probe(as_json)
     elif ledger:
-        _ledger(runs, as_json)
+        plan_measured.ledger(runs, as_json)
     elif grid or markdown or html:
+        _refuse_beside_table(context)
         _grid(table, found, markdown=markdown, html=html, as_json=as_json)
     else:
         from opportune.planner.data import data_of
 
-        data = data_of(tokens, examples, epochs, task, length)
+        asked = {
+            "input": input, "target": target, "instruction": instruction, "choices": shared.listed(choices),
+            "kind": kind, "limit": limit, "group": group, "rationale": rationale,
+        }  # fmt: skip
+        reading = {name: value for name, value in asked.items() if value is not None}
+        data = data_of(tokens, examples, epochs, task, length, reading)
         options: dict[str, Any] = {
             "batch": batch, "micro": micro, "base": base, "checkpoint": checkpoint, "software": software,
             "optimizer": optimizer, "tensor": tensor, "pipeline": pipeline,
@@ -120,11 +139,31 @@ def plan(
         _plans(methods or ["lora"], chosen, data, _over(hardware, table), found, options, as_json)
 
 
+def _refuse_beside_table(context: typer.Context) -> None:
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name and option.name not in _OF_THE_TABLE and _was_given(context, option.name)
+    ]
+    if given:
+        raise UsageError(
+            f"{' and '.join(given)}: --table, --markdown and --html show every way of training at three sizes; leave "
+            "them out to plan one"
+        )
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _architecture(model: str | None, parameters: str | None, vocabulary: int | None, recipe: Recipe) -> Architecture:
     from opportune.planner import catalogue
 
     if model and parameters:
         raise UsageError("--model and --parameters: give one of the two")
+    if vocabulary is not None and not parameters:
+        raise UsageError(f"--vocabulary {vocabulary} goes with --parameters: a named model has a vocabulary of its own")
     if recipe.model:
         if model or parameters:
             raise UsageError(
@@ -241,43 +280,3 @@ def _grid(table: Table, found: Calibration, *, markdown: bool, html: Path | None
         typer.echo(plan_text.markdown(rows))
     else:
         plan_text.print_grid(rows, console())
-
-
-def _probed() -> dict[str, Any]:
-    from opportune.planner.probe import kept
-
-    device = kept()
-    return {} if device is None else {device.name: device}
-
-
-def _probe(as_json: bool) -> None:
-    import json
-    from dataclasses import asdict
-
-    from opportune.planner.probe import probe
-
-    device = probe()
-    if as_json:
-        typer.echo(json.dumps(asdict(device), ensure_ascii=False))
-        return
-    typer.echo(
-        f"this machine: {device.what}; matrix products {device.tflops_16bit * 1000:,.0f} GFLOP/s in 16 bits, "
-        f"{(device.tflops_32bit or 0) * 1000:,.0f} in 32; memory {device.memory_gb:.1f} GB at "
-        f"{device.bandwidth_gb_s:.1f} GB/s; a real step takes {device.step_factor:.2f} times what these alone give\n"
-        "kept; use it with --hardware 'this machine'"
-    )
-
-
-def _ledger(runs: Path, as_json: bool) -> None:
-    import json
-
-    from opportune import ledger
-    from opportune.report.ledger_text import print_ledger
-    from opportune.store import Store
-
-    with Store.open(runs, create=False) as store:
-        found = ledger.read(store)
-    if as_json:
-        typer.echo(json.dumps(ledger.to_json(found), ensure_ascii=False))
-    else:
-        print_ledger(found)

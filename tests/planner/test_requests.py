@@ -1,6 +1,7 @@
 """What the command line asks for is what is planned, or it is refused in one line with the reason."""
 
 import json
+import re
 
 import pytest
 
@@ -136,3 +137,41 @@ def test_a_batch_that_no_number_of_devices_shares_is_said_once():
     with pytest.raises(UsageError, match=r"t4 needs \d.*l4 needs \d.*2 of 4 cannot be asked, the first t4x2") as caught:
         cheapest(request, clusters, FITTED)
     assert str(caught.value).count("--batch 3") == 1
+
+
+def tokens_read(capsys, *arguments):
+    code, said = run(capsys, *arguments, "--json")
+    assert code == 0, said.err
+    told = " ".join(json.loads(said.out)["plans"][0]["assumptions"])
+    return int(re.search(r"([\d,]+) tokens are read in all", told)[1].replace(",", ""))
+
+
+def test_the_file_of_a_task_is_read_as_asked(capsys, tmp_path):
+    file = tmp_path / "train.csv"
+    file.write_text("title,folder\n" + "".join(f"question {i} about it,{'ab'[i % 2]}\n" for i in range(80)))
+    assert "name it with --target" in refused(capsys, "--task", str(file))
+    named = ("--task", str(file), "--input", "title", "--target", "folder")
+    whole, some = tokens_read(capsys, *named), tokens_read(capsys, *named, "--limit", "train=10")
+    assert 0 < some < whole / 2
+    assert "--input says how a task's file is read" in refused(capsys, "--input", "title")
+    assert "at least two choices" in refused(capsys, *named, "--choices", "")
+
+
+def test_epochs_are_passes_over_the_examples_that_are_assumed_too(capsys):
+    assert tokens_read(capsys, "--epochs", "3") == 3 * tokens_read(capsys) == 3 * 10_000 * 512
+    assert "--tokens counts all passes" in refused(capsys, "--tokens", "1M", "--epochs", "3")
+    assert "say how many with --tokens" in refused(capsys, "--method", "pretrain", "--epochs", "3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--markdown", "--model", "llama-3.1-8b", "--method", "lora"], "--model and --method: --table, --markdown"),
+        (["--html", "table.html", "--examples", "100"], "--examples: --table"),
+        (["--table", "--hardware", "h100"], "--hardware: --table"),
+        (["--model", "llama-3.1-8b", "--vocabulary", "32000"], "--vocabulary 32000 goes with --parameters"),
+        (["--vocabulary", "32000"], "--vocabulary 32000 goes with --parameters"),
+    ],
+)
+def test_what_would_not_be_heeded_is_refused(capsys, arguments, said):
+    assert said in refused(capsys, *arguments)
