@@ -20,7 +20,7 @@ from opportune.comparison import of_run
 from opportune.curves import DRAWS, SIZES, CurveWatcher
 from opportune.curves import curve as measure_curve
 from opportune.errors import UsageError
-from opportune.exporting import Exported, export_adapter, export_merged
+from opportune.exporting import Exported, check_places, export_adapter, export_merged
 from opportune.labels import Curves
 from opportune.models.response_cache import ResponseCache
 from opportune.records import ArmRecord, RunRecord
@@ -159,6 +159,7 @@ def export(
     `adapter` in peft's format. Each re-answers the test split first; raises ParityError where it answers otherwise."""
     if merged is None and adapter is None:
         raise UsageError("nothing to export: name a folder with --merged, --adapter or both")
+    check_places(None if merged is None else Path(merged), None if adapter is None else Path(adapter))
     with Store.open(runs, create=False) as store:
         asked = [(export_merged, merged), (export_adapter, adapter)]
         return [write(store, run_name, recipe, Path(to), progress) for write, to in asked if to is not None]

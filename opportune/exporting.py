@@ -38,6 +38,15 @@ class Exported:
     parity: Parity
 
 
+def check_places(merged: Path | None, adapter: Path | None) -> None:
+    """Raises UsageError where one of the folders cannot be made, before anything is done for the other."""
+    for folder in (merged, adapter):
+        if folder is not None:
+            _refuse_taken(folder.expanduser())
+    if merged and adapter and merged.expanduser().resolve().is_relative_to(adapter.expanduser().resolve()):
+        raise UsageError(f"--merged {merged} is the folder of --adapter {adapter}, or within it: name two folders")
+
+
 def export_merged(store: Store, run: str, recipe: str, folder: Path, tell: Progress) -> Exported:
     """The base model with the trained weights merged into it. Raises RecipeError where they cannot be, UsageError for a
     folder that is not empty, ParityError (naming the differing examples) where the result answers otherwise."""
@@ -143,8 +152,7 @@ def _gated(
 ) -> Exported:
     """Make the folder beside its place, let it answer, and give it its name."""
     folder = folder.expanduser()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already and not empty: name a new folder")
+    _refuse_taken(folder)
     part, failed = folder.with_name(f"{folder.name}.part"), folder.with_name(f"{folder.name}.failed")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -162,6 +170,11 @@ def _gated(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Exported(folder, arm.record.run, arm.record.recipe, parity)
+
+
+def _refuse_taken(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already and not empty: name a new folder")
 
 
 def _save(network: Any, model: Local, dtype: str, folder: Path) -> None:

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, dynamic_module_uti
 from opportune import parity
 from opportune.answering import StoredArm
 from opportune.api import ask, compare, export
+from opportune.cli.export import _answers
 from opportune.cli.main import _run
 from opportune.errors import ParityError, RecipeError, StoreError, UsageError
 from opportune.exporting import _merged
@@ -139,6 +140,39 @@ def test_a_folder_with_something_in_it_is_left_alone(runs, tmp_path):
     with pytest.raises(UsageError, match="not empty"):
         export("latest", LORA, merged=tmp_path, runs=runs)
     assert (tmp_path / "mine").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("merged", "adapter", "said"),
+    [
+        ("out", "out", "--merged .*out is the folder of --adapter .*out, or within it: name two folders"),
+        ("out/merged", "out", "is the folder of --adapter .*out, or within it"),
+        ("out", "taken", "taken is there already and not empty"),
+        ("taken", "out", "taken is there already and not empty"),
+    ],
+)
+def test_both_places_are_looked_at_before_anything_is_done(runs, tmp_path, merged, adapter, said):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine").write_text("precious")
+    stages = []
+    with pytest.raises(UsageError, match=said):
+        export("latest", LORA, merged=tmp_path / merged, adapter=tmp_path / adapter, runs=runs,
+               progress=lambda stage, done, total: stages.append(stage))  # fmt: skip
+    assert stages == []
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize(
+    ("ties", "said"),
+    [
+        (0, "6 test answers as in the run"),
+        (1, "5 of 6 test answers as in the run, 1 other changed at a tie"),
+        (5, "1 of 6 test answers as in the run, 5 others changed at a tie"),
+    ],
+)
+def test_answers_that_changed_at_a_tie_are_counted_apart(ties, said):
+    found = parity.Parity(6, "float32", 0.002, 0.0, None, None, ties, (), False)
+    assert _answers(found) == said
 
 
 def test_an_export_that_answers_otherwise_fails_and_names_the_examples(base, tmp_path, capsys):

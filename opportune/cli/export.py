@@ -42,9 +42,15 @@ def export(
         typer.echo(json.dumps([{**asdict(one), "folder": str(one.folder)} for one in done], ensure_ascii=False))
         return
     for one in done:
-        parity = one.parity
-        ties = f", {parity.ties} of them changed at a tie" if parity.ties else ""
-        typer.echo(f"{one.folder}: {parity.examples} test answers as in the run{ties}{_scores(parity)}")
+        typer.echo(f"{one.folder}: {_answers(one.parity)}{_scores(one.parity)}")
+
+
+def _answers(parity: Parity) -> str:
+    if not parity.ties:
+        return f"{parity.examples} test answers as in the run"
+    same = parity.examples - parity.ties
+    others = "1 other" if parity.ties == 1 else f"{parity.ties} others"
+    return f"{same} of {parity.examples} test answers as in the run, {others} changed at a tie"
 
 
 def _scores(parity: Parity) -> str:
