@@ -83,6 +83,8 @@ def test_list_names_everything(capsys):
         (["compare", "rows.csv", "--max-dollars", "nan"], "max dollars"),
         (["compare", "rows.csv", "--seeds", "0"], "seeds"),
         (["compare", "rows.csv", "--limit", "some"], "some"),
+        (["compare", "rows.csv", "--choices", ""], "at least two choices are expected, none empty, not ['']"),
+        (["compare", "rows.csv", "--budget", ""], "--budget '' is not a time"),
         (["compare", "rows.csv", "--colour", "red"], "--colour"),
         (["compare", "rows.csv", "--instruction", "caf\udce9"], "no UTF-8 text"),
         (["lens", "caf\udce9", "--recipe", "zero-shot"], "no UTF-8 text"),

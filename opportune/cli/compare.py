@@ -100,7 +100,7 @@ def compare(
             prices=prices,
             general=general,
             cache=not no_cache,
-            budget=seconds_of(budget) if budget else None,
+            budget=None if budget is None else seconds_of(budget),
             runs=runs,
             watcher=view,
             source=data or "bundled",

@@ -41,7 +41,7 @@ Html = Annotated[Path | None, typer.Option("--html", help="Write a page with plo
 
 def listed(choices: str | None) -> list[str] | None:
     """The value of --choices as a list."""
-    return [choice.strip() for choice in choices.split(",")] if choices else None
+    return None if choices is None else [choice.strip() for choice in choices.split(",")]
 
 
 def page(html: Path | None, write: Callable[[Path], object], *, quiet: bool) -> None:
