@@ -13,10 +13,15 @@ from opportune.errors import OpportuneError, OwnCodeError, RecipeError
 from opportune.types import digest
 
 
+def absolute(path: str) -> str:
+    """The path as it is found from any folder: a run is asked again from others."""
+    return str(Path(path).expanduser().resolve())
+
+
 def digest_of(owner: str, path: str) -> str:
     """Of the file's text. Raises RecipeError, naming its owner (`custom`, `python`), where it cannot be read."""
     try:
-        return digest(Path(path).expanduser().read_text(encoding="utf-8"))
+        return digest(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{owner}:path={path} cannot be read: {error}") from error
 
@@ -31,7 +36,7 @@ def check_digest(owner: str, path: str, measured: str) -> None:
 def names_of(owner: str, path: str, measured: str) -> dict[str, Any]:
     """What the file defines, whose digest is this. Raises RecipeError where it does not run."""
     try:
-        return runpy.run_path(str(Path(path).expanduser()))
+        return runpy.run_path(path)
     except (Exception, SystemExit) as error:  # the file may do anything
         raise RecipeError(f"{owner}:path={path} cannot be run: {_reason(error)}") from error
 

@@ -30,7 +30,7 @@ class OwnFunction:
     With a digest, as a stored run has it, nothing is run before the first score: a run can be shown without the file.
     """
 
-    path: str = ""
+    path: str = ""  # made absolute
     function: str = "score"
     digest: str | None = None  # of the file; filled in
 
@@ -42,6 +42,7 @@ class OwnFunction:
     def __post_init__(self) -> None:
         if not self.path:
             raise RecipeError("python: needs path=FILE, a Python file with score(answer, target, input) -> 0 to 1")
+        object.__setattr__(self, "path", own_code.absolute(self.path))
         if self.digest is None:
             found = own_code.digest_of("python", self.path)
             _function(self.path, self.function, found)

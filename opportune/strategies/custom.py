@@ -37,7 +37,7 @@ class Ready:
 class Custom:
     """The functions of a file."""
 
-    path: str = ""
+    path: str = ""  # made absolute
     digest: str | None = None  # of the file; filled in, so that a changed file is another recipe
 
     summary: ClassVar[str] = "a strategy of your own: custom:path=FILE, Python with a function ask(question, task)"
@@ -47,6 +47,7 @@ class Custom:
     def __post_init__(self) -> None:
         if not self.path:
             return  # the bare name: what it takes is said when it is used
+        object.__setattr__(self, "path", own_code.absolute(self.path))
         if self.digest is None:
             object.__setattr__(self, "digest", own_code.digest_of("custom", self.path))
         else:

@@ -54,6 +54,14 @@ def test_another_text_is_another_metric_and_the_old_one_is_not_run_in_its_place(
         stored.score("4", EXAMPLE)
 
 
+def test_the_file_is_found_from_another_folder(tmp_path, monkeypatch):
+    path = written(tmp_path, GOOD)
+    monkeypatch.chdir(tmp_path)
+    name = resolved_name(metric_named(f"python:path={path.name}"))
+    monkeypatch.chdir("/")
+    assert metric_named(name).score("4", EXAMPLE) == 0.75
+
+
 def test_a_stored_run_can_be_shown_without_the_file(tmp_path):
     path = written(tmp_path, GOOD)
     name = resolved_name(metric_named(f"python:path={path}"))

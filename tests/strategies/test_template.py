@@ -7,7 +7,8 @@ import pytest
 from opportune.errors import RecipeError
 from opportune.models.scripted import Scripted
 from opportune.options import resolved
-from opportune.spec import Part, parse
+from opportune.recipe import arms
+from opportune.spec import ModelRef, Part, parse
 from opportune.types import Question
 from tests.strategies.talk import contents, strategy, sums, talk
 from tests.toy import toy_task
@@ -116,6 +117,15 @@ def test_a_file_that_does_not_fit_is_one_line(tmp_path, text, said):
     file = written(tmp_path, text, "mine.py")
     with pytest.raises(RecipeError, match=said):
         talk(f"custom:path={file}", Scripted({}), Question("add"), sums())
+
+
+def test_a_file_is_found_from_another_folder(tmp_path, monkeypatch):
+    written(tmp_path, MINE, "mine.py")
+    monkeypatch.chdir(tmp_path)
+    (arm,) = arms("custom:path=mine.py", (ModelRef("scripted"),))
+    assert parse(str(arm.resolved)) == arm.resolved
+    monkeypatch.chdir("/")
+    assert talk(str(arm.resolved.parts[0]), Scripted({"ADD": " 33 "}), Question("add"), sums()).text == "33"
 
 
 def test_a_changed_file_is_not_taken_for_the_measured_one(tmp_path):
