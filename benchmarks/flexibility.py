@@ -57,7 +57,8 @@ def main() -> None:
             }
         )
         note(f"{row.recipe}: {row.score and row.score.value:.3f} at {seed.facts.rate}")
-    save(given.out, "flexibility", {"work": f"SCAN simple, {sizes}", "quick": given.quick, "rows": arms})
+    work = f"SCAN simple, {', '.join(f'{count} {split}' for split, count in sizes.items())}, read once"
+    save(given.out, "flexibility", {"work": work, "quick": given.quick, "rows": arms})
 
 
 if __name__ == "__main__":

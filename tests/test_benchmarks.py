@@ -107,7 +107,10 @@ def test_what_training_does_comes_to_the_page_of_results():
     assert "| 5% | 3.000 → 2.500 | – | 0.500 of 4 |" in page
     assert "| direct answers | 0.500 [0.400, 0.600] | 1.00 | 0.25 |" in page
     assert "### Continual pretraining (tokens 5)" in page
-    assert method_pages.measured("lora", records) == strategy_pages.NOT_YET  # rows without a task are of no page
+    own_page = method_pages.measured("lora", records)
+    assert own_page.startswith("At 20,000 training tokens on TREC")
+    assert "| 32 | 0.001 (end of the grid) | 0.500 [0.400, 0.600] | 0.500 |" in own_page
+    assert method_pages.measured("norm", records) == strategy_pages.NOT_YET
 
 
 def test_a_worker_that_dies_is_an_error_not_a_silence():
