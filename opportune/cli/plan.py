@@ -147,8 +147,8 @@ def _refuse_beside_table(context: typer.Context) -> None:
     ]
     if given:
         raise UsageError(
-            f"{' and '.join(given)}: --table, --markdown and --html show every way of training at three sizes; leave "
-            "them out to plan one"
+            f"{' and '.join(given)}: --table, --markdown and --html show fixed models and methods; leave out one "
+            "or the other"
         )
 
 
