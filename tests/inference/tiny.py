@@ -58,7 +58,7 @@ def tokenizer_of(kind: str = "bytes", *, bos: bool = False, template: str | None
     return tokenizer
 
 
-_SMALL: dict[str, Any] = {
+SMALL: dict[str, Any] = {
     "vocab_size": 420,
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -79,12 +79,12 @@ def _config(name: str) -> Any:
     kinds = ["sliding_attention", "full_attention"]
     narrow = {"sliding_window": 7, "head_dim": 8, "layer_types": kinds}
     configs = {
-        "llama": lambda: transformers.LlamaConfig(**_SMALL),
+        "llama": lambda: transformers.LlamaConfig(**SMALL),
         "gpt2": lambda: transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=512, **_GPT),
-        "qwen2": lambda: transformers.Qwen2Config(**_SMALL),
-        "qwen3": lambda: transformers.Qwen3Config(head_dim=8, **_SMALL),
-        "gemma2": lambda: transformers.Gemma2Config(**narrow, **_SMALL),
-        "gemma3": lambda: transformers.Gemma3TextConfig(**narrow, **_SMALL),
+        "qwen2": lambda: transformers.Qwen2Config(**SMALL),
+        "qwen3": lambda: transformers.Qwen3Config(head_dim=8, **SMALL),
+        "gemma2": lambda: transformers.Gemma2Config(**narrow, **SMALL),
+        "gemma3": lambda: transformers.Gemma3TextConfig(**narrow, **SMALL),
         "bloom": lambda: transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, **_GPT),  # ALiBi
         "mamba": lambda: transformers.MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=4, **_GPT),
     }

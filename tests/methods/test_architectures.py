@@ -27,21 +27,9 @@ from opportune.training.loss import row_losses, summed_loss
 from opportune.training.memory import need_of
 from opportune.training.packing import TokenLesson, packs
 from opportune.types import Hints, Message, ModelInfo, Prompt
-from tests.inference.tiny import tokenizer_of
+from tests.inference.tiny import SMALL, tokenizer_of
 from tests.training.tiny import lessons
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 420,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 GEMMA = {"head_dim": 8, "sliding_window": 64}
 DEEPSEEK = {
