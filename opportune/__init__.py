@@ -3,7 +3,9 @@
     tasks/        where examples come from            strategies/   how to ask, one technique a file
     methods/      which weights move                  models/       whom to ask, one backend a file
     metrics/      how good, one metric a file         inference/    token trees, batched decoding
-    training/     the one training loop               report/       tables, plots, the HTML page
+    training/     the one training loop               corpus/       text to read, in blocks
+    pretraining/  a model from nothing but text       planner/      what it will cost
+    report/       tables, plots, the HTML page
 
     evaluate.py  recipe.py  run.py     makers: model x strategy x task -> outcomes -> run, in the store
     comparison.py  statistics.py       readers: run -> comparison
