@@ -116,7 +116,8 @@ def test_what_failed_calls_have_cost_counts_in_later_sittings(tmp_path):
             where = {"base_url": server.url, "runs": tmp_path}
             compare(task(), recipes=["zero-shot"], models=["openai:m"], max_tokens=20_000, **where)
         asked = sum("Text:" in str(body) for body in server.bodies())
-    assert 15 <= asked <= 20
+    # Not four times twenty; and over the cap by the calls that were under way together at the most.
+    assert 15 <= asked < 20 + server.most_running
 
 
 def test_what_cannot_be_is_said_before_anything_is_asked(tmp_path):
