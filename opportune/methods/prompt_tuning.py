@@ -98,7 +98,7 @@ def first_vectors(network: Any, tokens: int, init: Init, seed: int, hints: Hints
     @torch.no_grad()
     def read(ids: Any) -> Any:
         """Tokens as the network reads them: some architectures (Gemma) scale their embeddings."""
-        return embedding(ids.to(table.device))
+        return table[ids] if table.is_meta else embedding(ids.to(table.device))
 
     if init == "random":  # uniform on [-0.5, 0.5], scaled to the embeddings (Lester et al. 2021)
         spread = float(read(torch.arange(common)).float().std()) if table.device.type != "meta" else 1.0

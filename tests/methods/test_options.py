@@ -152,7 +152,7 @@ def test_every_kind_of_peft_that_is_not_refused_computes_what_it_does_in_peft_al
     from peft import PeftModel
 
     method = Peft(kind, rest=NARROW.get(kind, ()))
-    made = spread(method.attach(network(), 0))
+    made = spread(method.attach(network(), 0)).eval()  # PVERA draws while it trains
     method.save(made, tmp_path)
     alone = PeftModel.from_pretrained(network(own=False), tmp_path, autocast_adapter_dtype=False).eval()
     found = lesson_loss(made, lessons(6))
