@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Self
 
 _RAPL = Path("/sys/class/powercap")
-
-
 _COUNTS = ("tokens_in", "tokens_out", "calls")
 
 

@@ -244,5 +244,4 @@ def _loss_of(scores: Mapping[str, float] | None, target: str) -> float | None:
     """The negative logarithm of the right choice's share among the choices, which have these log-probabilities."""
     if scores is None or target not in scores:
         return None
-    shares = dict(zip(scores, log_normalised(list(scores.values())), strict=True))
-    return -shares[target]
+    return -log_normalised(list(scores.values()))[list(scores).index(target)]

@@ -21,9 +21,11 @@ _ADAPTER = "default"
 def check_rank(wrapped: Any) -> None:
     """Raises RecipeError where a weight has fewer singular values than the rank."""
     for name, module in wrapped.named_modules():
-        if hasattr(module, "lora_A") and not hasattr(module.get_base_layer(), "weight"):
+        if not hasattr(module, "lora_A"):
+            continue
+        if not hasattr(module.get_base_layer(), "weight"):
             raise RecipeError(f"lora:variant=pissa: {name.rpartition('.')[2]} is no single matrix; variant=plain can")
-        if hasattr(module, "lora_A") and (most := min(module.get_base_layer().weight.shape)) < module.r[_ADAPTER]:
+        if (most := min(module.get_base_layer().weight.shape)) < module.r[_ADAPTER]:
             raise RecipeError(
                 f"lora:variant=pissa,rank={module.r[_ADAPTER]} is out of range: {name.rpartition('.')[2]} has only "
                 f"{most} singular values"

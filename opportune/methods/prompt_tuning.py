@@ -101,9 +101,9 @@ def first_vectors(network: Any, tokens: int, init: Init, seed: int, hints: Hints
         return table[ids] if table.is_meta else embedding(ids.to(table.device))
 
     if init == "random":  # uniform on [-0.5, 0.5], scaled to the embeddings (Lester et al. 2021)
-        spread = float(read(torch.arange(common)).float().std()) if table.device.type != "meta" else 1.0
+        spread = float(read(torch.arange(common)).float().std()) if not table.is_meta else 1.0
         return (torch.rand(tokens, table.shape[1], generator=generator) - 0.5) * 2 * spread
-    if init == "vocabulary" or table.device.type == "meta":
+    if init == "vocabulary" or table.is_meta:
         return read(torch.randint(0, common, (tokens,), generator=generator))
     ids = hints.labels if init == "labels" else hints.text
     if not ids:

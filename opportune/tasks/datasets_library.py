@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from opportune.errors import TaskError
+from opportune.errors import TaskError, first_line
 from opportune.tasks.tables import Row, Table, Tables
 from opportune.types import Split
 
@@ -30,7 +30,7 @@ def read_saved(folder: Path) -> Tables:
     except TaskError:
         raise
     except Exception as error:
-        raise TaskError(f"{folder}: not a dataset that can be read ({_reason(error)})") from error
+        raise TaskError(f"{folder}: not a dataset that can be read ({first_line(error):.200})") from error
 
 
 def read_hub(name: str) -> Tables:
@@ -49,7 +49,7 @@ def read_hub(name: str) -> Tables:
     except Exception as error:
         raise TaskError(
             f"{name!r} is no file or folder here, and no dataset of that name could be had from the hub"
-            f" ({_reason(error)}); give the path of a file, or of a folder made elsewhere with"
+            f" ({first_line(error):.200}); give the path of a file, or of a folder made elsewhere with"
             f" datasets.load_dataset({path!r}).save_to_disk(FOLDER)"
         ) from error
 
@@ -63,7 +63,7 @@ def read_parquet(path: Path) -> Table:
         content = pyarrow.parquet.ParquetFile(path).read()
         rows = content.to_pylist()
     except pyarrow.ArrowException as error:
-        raise TaskError(f"{path}: not a Parquet file that can be read ({_reason(error)})") from None
+        raise TaskError(f"{path}: not a Parquet file that can be read ({first_line(error):.200})") from None
     features = (
         json.loads((content.schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     )
@@ -100,8 +100,3 @@ def _rows(values: list[dict[str, Any]], source: str) -> tuple[Row, ...]:
 
 def _numbered(names: dict[str, Any]) -> dict[str, dict[int, str]]:
     return {column: dict(enumerate(labels)) for column, labels in names.items() if isinstance(labels, list)}
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what went wrong."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
