@@ -16,6 +16,9 @@ The message says what was received, what is allowed, and where.
 """
 
 
+_NO_MEMORY = "can't allocate memory"  # torch's allocator of processor memory
+
+
 class OpportuneError(Exception):
     """Base of all errors raised on purpose; its text is shown to the user as it is."""
 
@@ -66,3 +69,11 @@ def first_line(error: Exception) -> str:
     if lines and not isinstance(error, LookupError):
         return lines[0]
     return " ".join([type(error).__name__, *lines[:1]])
+
+
+def out_of_memory(error: Exception) -> str | None:
+    """In a line, if this says that the machine's or a device's memory ran out: torch raises a RuntimeError for it, of
+    a class of its own or a plain one. None for any other error."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(error):
+        return " ".join(f"out of memory: {error}".split()).rstrip(": ")
+    return None

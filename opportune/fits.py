@@ -14,16 +14,7 @@ from opportune.training.memory import SHARE, Layout, free_bytes, need_of, refusa
 from opportune.training.packing import TokenLesson
 from opportune.types import Method
 
-_NO_MEMORY = "can't allocate memory"  # torch's allocator of processor memory
 _SHORT = TokenLesson(tuple(range(16)), 15)  # no real one needs less
-
-
-def out_of_memory(error: Exception) -> str | None:
-    """In a line, if this says that the machine's or a device's memory ran out: torch raises a RuntimeError for it, of
-    a class of its own or a plain one. None for any other error."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(error):
-        return " ".join(f"out of memory: {error}".split()).rstrip(": ")
-    return None
 
 
 def cannot_fit(method: Method, model: Local) -> str | None:

@@ -20,9 +20,9 @@ from opportune.checking import check_arms, check_metric
 from opportune.corpus.general import general_text
 from opportune.corpus.material import digests as digests_of
 from opportune.cost import Cost
-from opportune.errors import OpportuneError, StoreError
+from opportune.errors import OpportuneError, StoreError, out_of_memory
 from opportune.estimate import predict
-from opportune.fits import cannot_fit, out_of_memory
+from opportune.fits import cannot_fit
 from opportune.metrics import metric_named, resolved_name
 from opportune.models.budget import Spend
 from opportune.models.endpoint import Endpoint, is_remote

@@ -7,9 +7,11 @@ reports. Where the others have nothing else to do they wait for its orders (`opp
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import distributed
@@ -44,6 +46,13 @@ def highest(value: int) -> int:
     every = torch.tensor([value])
     distributed.all_reduce(every, distributed.ReduceOp.MAX)
     return int(every)
+
+
+def abandon(reason: str) -> NoReturn:
+    """End this process in the middle of a step. The others wait for its share, and the launcher ends them with it; an
+    exception would be taken for the end of one arm."""
+    print(f"opportune: {reason}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 @contextmanager

@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 import torch
 
 from opportune.cost import return_free_memory
-from opportune.errors import DivergedError, TrainingError
+from opportune.errors import DivergedError, TrainingError, out_of_memory
 from opportune.inference.flops import Shape, backward_flops, forward_flops, pairs_of, shape_of
 from opportune.inference.modes import evaluating
-from opportune.training.crew import followed, order, processes
+from opportune.training.crew import abandon, followed, order, processes, rank
 from opportune.training.heap import keeping_freed_memory
 from opportune.training.loss import CHUNK
 from opportune.training.memory import Budget, Layout
@@ -237,10 +237,14 @@ class _Training:
         """Compute them, pack by pack; the mean loss per target token and the FLOPs."""
         try:
             return self._accumulated(lessons)
-        except torch.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if (reason := out_of_memory(error)) is None:
+                raise
+            if processes() > 1:
+                abandon(f"{reason} (process {rank()} of {processes()}); the same command goes on where it stopped")
             self.optimizer.zero_grad(set_to_none=True)
             self.network.zero_grad(set_to_none=True)  # where masters move, half a backward pass is still in it
-            self.budget.shrink(str(error))
+            self.budget.shrink(reason)
         return self._gradients(lessons)
 
     def _accumulated(self, lessons: Sequence[TokenLesson]) -> tuple[float, float]:

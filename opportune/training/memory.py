@@ -235,8 +235,8 @@ class Budget:
     def shrink(self, reason: str) -> None:
         """The memory ran out: the next leaner layout. Raises TrainingError where there is none."""
         leaner = self._leaner()
-        if not leaner or processes() > 1:  # the others do not know of it
-            raise TrainingError(f"out of memory, although {self.layout.describe()}: {reason}")
+        if not leaner:
+            raise TrainingError(f"{reason}, although {self.layout.describe()}")
         self.layout = leaner[0]
 
     def _leaner(self) -> list[Layout]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +15,15 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from opportune.errors import TrainingError
 from opportune.methods.full import Full
 from opportune.methods.lora import Lora
 from opportune.methods.prefix_tuning import PrefixTuning
 from opportune.methods.prompt_tuning import PromptTuning
+from opportune.training import sharding
 from opportune.training.crew import processes, rank
 from opportune.training.loop import Settings, train
-from opportune.training.loss import lesson_loss
+from opportune.training.loss import lesson_loss, summed_loss
 from opportune.training.packing import TokenLesson
 from tests.training.tiny import VOCABULARY, lessons, llama, moving
 
@@ -83,6 +88,21 @@ def join(rank: int, number: int, meeting: Path, jobs: Sequence[tuple[Path, str, 
     for job in jobs:
         work(*job)
     torch.distributed.destroy_process_group()
+
+
+def without_memory(poor: int, rank: int, number: int, meeting: Path, folder: Path) -> None:
+    """Be one of several processes that train, of which one runs out of memory in its third pass."""
+    left = itertools.count(3 if rank == poor else 99, -1)
+
+    def scarce(network: Any, pack: Any) -> torch.Tensor:
+        if next(left) == 0:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return summed_loss(network, pack)
+
+    sharding.summed_loss = scarce  # this process is the test's own
+    with suppress(TrainingError):  # of which a run goes on with the next arm
+        join(rank, number, meeting, [(folder, "lora", 0)])
+    signal.pause()
 
 
 def together(number: int, meeting: Path, *jobs: tuple[Path, str, int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from opportune.pretraining.sizing import size_for
 from opportune.together import follow
 from opportune.training import checkpoint
 from opportune.training.sharding import Shards
-from tests.training.sharded import METHODS, together, work
+from tests.training.sharded import METHODS, together, without_memory, work
 from tests.training.tiny import llama
 
 STEPS = 12  # 19 lessons, six a step, three epochs
@@ -114,6 +115,17 @@ def test_what_cannot_be_trained_in_parts_is_refused(kind: str, reason: str) -> N
     network = Peft(kind, rest=rest).attach(llama(), 0)
     with pytest.raises(TrainingError, match=reason):
         Shards(network)
+
+
+@pytest.mark.parametrize("poor", [0, 1])
+def test_a_process_without_memory_ends_instead_of_leaving_the_others_waiting(poor: int, tmp_path: Path) -> None:
+    fork, meeting = multiprocessing.get_context("fork"), tmp_path / "meeting"
+    made = [fork.Process(target=without_memory, args=(poor, rank, 2, meeting, tmp_path)) for rank in range(2)]
+    for process in made:
+        process.start()
+    made[poor].join(60)
+    assert made[poor].exitcode == 1
+    made[1 - poor].kill()  # which is the launcher's part
 
 
 def test_who_follows_outlives_an_arm_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
