@@ -181,11 +181,17 @@ def _save(network: Any, model: Local, dtype: str, folder: Path) -> None:
     """Weights, configuration, tokenizer with its chat template, and how to generate: greedily, as the run asked, up to
     the tokens that ended its answers."""
     import torch
+    from transformers import GenerationConfig
 
     network = network.to(getattr(torch, dtype))
-    settings = network.generation_config
-    settings.eos_token_id = sorted(model.ends(chat=bool(model.tokenizer.chat_template))) or None
-    settings.do_sample, settings.temperature, settings.top_p, settings.top_k = False, None, None, None
+    base = network.generation_config
+    # Nothing else of the base's: a penalty for repetition, say, is not what the run asked with.
+    network.generation_config = GenerationConfig(
+        do_sample=False,
+        bos_token_id=base.bos_token_id,
+        pad_token_id=base.pad_token_id,
+        eos_token_id=sorted(model.ends(chat=bool(model.tokenizer.chat_template))) or None,
+    )
     network.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
 

@@ -98,9 +98,9 @@ def judge(
         assert isinstance(trained, Local)
         for place in written:
             moved[place] = _forced(before[place], trained, exported)
-    off = [nats is None or nats > noise for nats in moved]
+    off = [nats is None or not nats <= noise for nats in moved]  # nor is what is no number
     differences = [
-        Difference(one.example.id, one.example.input, _text(one), _text(other), nats)
+        Difference(one.example.id, one.example.input, _text(one), _text(other), _comparable(nats))
         for one, other, nats, new, far in zip(before, after, moved, changed, off, strict=True)
         if far and (new or nats is not None)
     ]
@@ -109,13 +109,17 @@ def judge(
         examples=len(before),
         dtype=exported.info.dtype,
         noise=noise,
-        largest=max((nats for nats in moved if nats is not None), default=0.0),
+        largest=max(filter(None, map(_comparable, moved)), default=0.0),
         score_before=_figure(before, metric),
         score_after=_figure(after, metric),
         ties=len(ties),
         differences=tuple(differences),
         one_sided=_one_sided([(before[place].score, after[place].score) for place in ties]),
     )
+
+
+def _comparable(nats: float | None) -> float | None:
+    return nats if nats is not None and math.isfinite(nats) else None
 
 
 def movement(before: Outcome, after: Outcome) -> float | None:

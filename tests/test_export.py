@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,13 +15,15 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, dynamic_module_utils
 
-from opportune import parity
+from opportune import evaluate, parity
 from opportune.answering import StoredArm
 from opportune.api import ask, compare, export
 from opportune.cli.export import _answers
 from opportune.cli.main import _run
 from opportune.errors import ParityError, RecipeError, StoreError, UsageError
+from opportune.evaluate import NoJournal
 from opportune.exporting import _merged
+from opportune.metrics import metric_named
 from opportune.store import Store
 from tests.inference.tiny import CHATML, plain_network_of, tokenizer_of
 from tests.toy import toy_task
@@ -212,6 +216,36 @@ def test_a_written_answer_that_changed_is_a_tie_or_a_difference(texts, tmp_path)
         found = parity.check(arm, untrained, lambda *_: None)
         assert not found.holds
         assert all(one.nats is None or one.nats > parity.NOISE["bfloat16"] for one in found.differences)
+
+
+def test_scores_that_are_no_numbers_are_no_ties(runs):
+    def lost(outcome):
+        said = [replace(one, scores=tuple(math.nan for _ in one.scores)) for one in outcome.completions]
+        return replace(outcome, completions=tuple(said))
+
+    with Store.open(runs, create=False) as store:
+        arm = StoredArm.find(store, "latest", LORA)
+        model, metric = arm.model(), metric_named("accuracy")
+        before = evaluate.evaluate(
+            arm.strategy, arm.view, arm.prepared(model), arm.examples("test"), model, metric, NoJournal()
+        )
+        found = parity.judge(before, [lost(one) for one in before], arm, model, metric)
+    assert not found.holds
+    assert len(found.differences) == len(before)
+    assert (found.differences[0].nats, found.largest) == (None, 0.0)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"repetition_penalty": 1.3}, {"do_sample": True, "temperature": 0.3, "min_p": 0.15}]
+)
+def test_the_exported_model_writes_as_the_run_asked_whatever_its_base_does(base, tmp_path, settings):
+    folder = shutil.copytree(base, tmp_path / "base")
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    compare(toy_task(), recipes=[FULL], models=[str(folder)], dtype="float32", runs=tmp_path / "runs")
+    export("latest", FULL, merged=tmp_path / "out", runs=tmp_path / "runs")
+    kept = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert kept["do_sample"] is False
+    assert not settings.keys() & kept.keys() - {"do_sample"}
 
 
 def test_ties_that_all_go_one_way_are_no_ties():
