@@ -74,15 +74,17 @@ class Need:
 
 def need_of(network: Any, lessons: Sequence[TokenLesson], batch: int, shards: int = 1) -> Need:
     """The need of training the weights that require gradients on these lessons, `batch` to a step; of a sharded
-    training, that of one process. Shapes alone are read, so a network on the meta device will do."""
+    training, that of one process, which keeps its part of all weights beside the network. Shapes alone are read, so a
+    network on the meta device will do."""
     config = network.config.get_text_config()
     lengths = nlargest(batch, (len(lesson.ids) for lesson in lessons))
     shared = _shared(lessons)
     layer, size = _kept_in_a_layer(network, lengths[0], shared), network.dtype.itemsize
     layers = config.num_hidden_layers
     moving = [weight for weight in network.parameters() if weight.requires_grad]
+    parts = sum(weight.nbytes for weight in network.parameters()) if shards > 1 else 0
     return Need(
-        state=sum(weight.numel() * _state_bytes(weight) for weight in moving) // shards,
+        state=(sum(weight.numel() * _state_bytes(weight) for weight in moving) + parts) // shards,
         kept=layers * layer,
         inputs=layers * config.hidden_size * size,
         layer=layer,

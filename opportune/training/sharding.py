@@ -46,7 +46,7 @@ class Shards:
         _check(network)
         self._whole = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         _make_alike(network)
-        self.network = copy.deepcopy(network)
+        self.network = _copied(network)
         self._step = _sharded(self.network, device_of(network).type)
         self.weights = {name: weight for name, weight in self.network.named_parameters() if weight.requires_grad}
 
@@ -172,19 +172,29 @@ def _make_alike(network: Any) -> None:
             distributed.broadcast(tensor, 0)
 
 
+def _copied(network: Any) -> Any:
+    """A network of its own with the same weights, which are in memory once."""
+    shared = {
+        id(weight): nn.Parameter(weight.detach()) if weight.requires_grad else weight for weight in network.parameters()
+    }
+    return copy.deepcopy(network, shared)
+
+
 def _sharded(network: Any, device: str) -> Any:
-    """The network in parts, with its loss: a part of each layer, and a part of all the rest."""
+    """The network in parts, with its loss: a part of each layer, and a part of all the rest. What is not a part of this
+    process's is not copied, and no more than a layer is ever whole in float32."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+    from torch.distributed.tensor import DTensor
 
     dtype = network.dtype
-    for weight in network.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()  # masters; gathered in the network's own numbers
     mesh = init_device_mesh(device, (processes(),))
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     step = _Step(network)
     for module in (*layers_of(network), step):
+        for weight in module.parameters():
+            if weight.requires_grad and not isinstance(weight, DTensor):
+                weight.data = weight.data.float()  # masters; gathered in the network's own numbers
         fully_shard(module, mesh=mesh, mp_policy=policy)
     for module in step.modules():
         if isinstance(module, FSDPModule):  # the sum of the gradients, not their mean

@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from opportune.cost import Meter
 from opportune.errors import TrainingError
+from opportune.inference.attention import use_own_attention
 from opportune.methods.full import Full
 from opportune.methods.lora import Lora
 from opportune.methods.prefix_tuning import PrefixTuning
@@ -24,6 +27,7 @@ from opportune.training import sharding
 from opportune.training.crew import processes, rank
 from opportune.training.loop import Settings, train
 from opportune.training.loss import lesson_loss, summed_loss
+from opportune.training.memory import resident_bytes
 from opportune.training.packing import TokenLesson
 from tests.training.tiny import VOCABULARY, lessons, llama, moving
 
@@ -87,6 +91,26 @@ def join(rank: int, number: int, meeting: Path, jobs: Sequence[tuple[Path, str, 
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=number)
     for job in jobs:
         work(*job)
+    torch.distributed.destroy_process_group()
+
+
+def large() -> Any:
+    """About 100 MB of weights."""
+    config = LlamaConfig(vocab_size=64, hidden_size=512, intermediate_size=2048, num_hidden_layers=6)
+    network = LlamaForCausalLM(config)
+    use_own_attention(network)
+    return network
+
+
+def weigh(rank: int, number: int, meeting: Path, folder: Path) -> None:
+    """Be one of several processes that make their parts of a network; write what it took beside the network."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=number)
+    network = Lora(rank=4).attach(large(), 0)
+    with Meter() as meter:
+        before = resident_bytes(torch.device("cpu"))
+        sharding.Shards(network)
+    whole = sum(weight.nbytes for weight in network.parameters())
+    (folder / str(rank)).write_text(json.dumps([whole, (meter.amount.peak_bytes or 0) - before]))
     torch.distributed.destroy_process_group()
 
 

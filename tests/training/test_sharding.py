@@ -18,7 +18,7 @@ from opportune.pretraining.sizing import size_for
 from opportune.together import follow
 from opportune.training import checkpoint
 from opportune.training.sharding import Shards
-from tests.training.sharded import METHODS, together, without_memory, work
+from tests.training.sharded import METHODS, together, weigh, without_memory, work
 from tests.training.tiny import llama
 
 STEPS = 12  # 19 lessons, six a step, three epochs
@@ -115,6 +115,18 @@ def test_what_cannot_be_trained_in_parts_is_refused(kind: str, reason: str) -> N
     network = Peft(kind, rest=rest).attach(llama(), 0)
     with pytest.raises(TrainingError, match=reason):
         Shards(network)
+
+
+def test_weights_are_whole_only_once_in_a_process(tmp_path: Path) -> None:
+    fork, meeting = multiprocessing.get_context("fork"), tmp_path / "meeting"
+    made = [fork.Process(target=weigh, args=(rank, 2, meeting, tmp_path)) for rank in range(2)]
+    for process in made:
+        process.start()
+    for process in made:
+        process.join(60)
+    for rank in range(2):
+        whole, taken = json.loads((tmp_path / str(rank)).read_text())
+        assert taken < 0.8 * whole  # half of it, and a layer or two
 
 
 @pytest.mark.parametrize("poor", [0, 1])
