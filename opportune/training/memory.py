@@ -55,6 +55,7 @@ class Need:
     """Bytes that a training takes beside the weights of the network itself."""
 
     state: int  # gradients, moments and masters of what moves
+    corrected: int  # matrices with their correction added, in all layers (peft does so with experts)
     kept: int  # a token, in all layers, for the backward pass
     inputs: int  # a token: the inputs of all layers alone
     layer: int  # a token, in one layer
@@ -69,7 +70,8 @@ class Need:
     def of(self, layout: Layout, tokens: int | None = None) -> int:
         """All of it, with packs of so many tokens: the largest there can be, where not said."""
         token = self.inputs + self.layer if layout.checkpointed else self.kept
-        return self.state + (tokens or self.tokens(layout)) * token + self.logits
+        corrected = self.corrected * self.layer // self.kept if layout.checkpointed else self.corrected
+        return self.state + corrected + (tokens or self.tokens(layout)) * token + self.logits
 
 
 def need_of(network: Any, lessons: Sequence[TokenLesson], batch: int, shards: int = 1) -> Need:
@@ -85,6 +87,7 @@ def need_of(network: Any, lessons: Sequence[TokenLesson], batch: int, shards: in
     parts = sum(weight.nbytes for weight in network.parameters()) if shards > 1 else 0
     return Need(
         state=(sum(weight.numel() * _state_bytes(weight) for weight in moving) + parts) // shards,
+        corrected=sum(module.get_param().nbytes for module in network.modules() if _corrects_all(module)),
         kept=layers * layer,
         inputs=layers * config.hidden_size * size,
         layer=layer,
@@ -92,6 +95,11 @@ def need_of(network: Any, lessons: Sequence[TokenLesson], batch: int, shards: in
         longest=lengths[0],
         most=sum(lengths) - shared * (len(lengths) - 1),
     )
+
+
+def _corrects_all(module: Any) -> bool:
+    """Whether it is peft's way to correct a parameter that is no layer of its own: the whole of it, in every pass."""
+    return type(module).__name__ == "ParamWrapper"
 
 
 def _rows_read(network: Any, lessons: Sequence[TokenLesson]) -> int:
@@ -124,14 +132,29 @@ def _kept_in_a_layer(network: Any, longest: int, shared: int) -> int:
     config = network.config.get_text_config()
     hidden, (heads, key_heads, size) = config.hidden_size, heads_of(config)
     keys = 2 * size * key_heads
-    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * hidden
     moving = {weight.ndim for weight in _layer_weights(network) if weight.requires_grad}
-    inputs = 2 * hidden + heads * size + inner if 2 in moving else 0
+    matrices = bool({2, 3} & moving)
+    inner, gathered = _inner(config)
+    inputs = 2 * hidden + heads * size + inner + gathered * hidden if matrices else 0
     normed = 2 * hidden if 1 in moving else 0  # what a norm's own weight is multiplied with
     seen = 0 if device_of(network).type == "cuda" else heads * (shared + max(TILE, longest // 2))
     # Inputs of both norms; queries, keys and values; gate, activated gate and up.
-    numbers: int = 2 * hidden + inputs + normed + heads * size + keys + 3 * inner + seen
+    numbers: int = 2 * hidden + inputs + normed + heads * size + keys + 3 * inner + gathered * hidden + seen
     return numbers * int(network.dtype.itemsize)
+
+
+def _inner(config: Any) -> tuple[int, int]:
+    """Activations of a token between the matrices of its feed-forward part, and to how many experts it goes: each has
+    a copy of the token, and its own answer."""
+
+    def said(name: str) -> int:
+        return getattr(config, name, None) or 0
+
+    dense = said("intermediate_size") or said("n_inner") or 4 * config.hidden_size
+    asked, each = said("num_experts_per_tok"), said("moe_intermediate_size") or dense
+    if not asked:
+        return dense, 0
+    return asked * each + (said("shared_expert_intermediate_size") or said("n_shared_experts") * each), asked
 
 
 def _layer_weights(network: Any) -> list[Any]:

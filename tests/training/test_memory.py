@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from opportune.api import _Unwatched, compare
 from opportune.cost import Amount, Meter
 from opportune.errors import TrainingError
+from opportune.inference.attention import fast_norms, use_own_attention
 from opportune.methods.full import Full
 from opportune.methods.lora import Lora
 from opportune.methods.prefix_tuning import PrefixTuning
@@ -106,12 +108,32 @@ def test_the_prediction_is_what_the_backward_pass_needs(name: str, dtype: torch.
     assert kept_bytes(network, made, True) < 0.5 * predicted
 
 
+@pytest.mark.parametrize("method", [Full(), Lora(rank=4)], ids=["full", "lora"])
+@pytest.mark.parametrize("family", ["olmoe", "qwen3_moe"])
+def test_every_expert_that_a_token_goes_to_is_counted(family: str, method: Any) -> None:
+    experts = {"num_experts": 8, "num_experts_per_tok": 4, "intermediate_size": 64, "moe_intermediate_size": 64}
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4}
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": VOCABULARY}
+    config = AutoConfig.for_model(family, **experts, **sizes, **ends, head_dim=16)
+    network = AutoModelForCausalLM.from_config(config).eval()
+    use_own_attention(network)
+    fast_norms(network)
+    network = method.attach(network, 0)
+    made = taught(network, 40)
+    need = need_of(network, made, 40)
+    (pack,) = packs(made, 100_000)
+    predicted = need.kept * len(pack.ids) + need.corrected
+    assert 0.75 * predicted < kept_bytes(network, made, False) < 1.25 * predicted
+    assert (need.corrected > 0) == isinstance(method, Lora)
+
+
 def test_the_state_is_predicted_by_the_byte() -> None:
     for dtype, each in ((torch.float32, 4 + 4 + 4), (torch.bfloat16, 4 + 4 + 4 + 4 + 2)):
         network = Lora(rank=4).attach(llama(dtype=dtype), 0)
         numbers = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
         assert need_of(network, lessons(4), 4).state == numbers * each
-        assert need_of(network, lessons(4), 4, shards=2).state == numbers * each // 2
+        whole = sum(weight.nbytes for weight in network.parameters())  # of which each process keeps its part
+        assert need_of(network, lessons(4), 4, shards=2).state == (numbers * each + whole) // 2
 
 
 SETTINGS = Settings(rate=1e-2, epochs=2, batch=8)
