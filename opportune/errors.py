@@ -15,7 +15,6 @@
 The message says what was received, what is allowed, and where.
 """
 
-
 _NO_MEMORY = "can't allocate memory"  # torch's allocator of processor memory
 
 

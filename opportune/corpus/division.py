@@ -29,7 +29,7 @@ class Corpus:
     characters: int
     documents: int
     held: frozenset[bytes]  # digests of the documents held out
-    cut: tuple[int, int] | None = None  # or: the document whose end is held out, and the character where that begins
+    cut: tuple[bytes, int] | None = None  # or: the digest of the document whose end is held out, and where that begins
 
     @property
     def divided(self) -> bool:
@@ -38,19 +38,20 @@ class Corpus:
 
     def train(self) -> Iterator[str]:
         """The documents to train on."""
-        for place, text in enumerate(read_documents(self.path, self.field)):
-            if self.cut is not None and self.cut[0] == place:
-                yield text[: self.cut[1]]
-            elif _digest(text) not in self.held:
-                yield text
+        return (kept for kept, _ in self._parts() if kept)
 
     def held_out(self) -> Iterator[str]:
         """The documents held out."""
-        for place, text in enumerate(read_documents(self.path, self.field)):
-            if self.cut is not None and self.cut[0] == place:
-                yield text[self.cut[1] :]
-            elif _digest(text) in self.held:
-                yield text
+        return (held for _, held in self._parts() if held)
+
+    def _parts(self) -> Iterator[tuple[str, str]]:
+        """Of each document what is trained on, and what is held out."""
+        for text in read_documents(self.path, self.field):
+            digest = _digest(text)
+            if self.cut is not None and self.cut[0] == digest:
+                yield text[: self.cut[1]], text[self.cut[1] :]
+            else:
+                yield ("", text) if digest in self.held else (text, "")
 
 
 def divided(path: str | Path, field: str = FIELD, *, whole: bool = False) -> Corpus:
@@ -70,7 +71,9 @@ def divided(path: str | Path, field: str = FIELD, *, whole: bool = False) -> Cor
     return Corpus(str(path), field, digest, total, len(found), held, cut)
 
 
-def _chosen(found: list[tuple[bytes, int]], total: int, wanted: int) -> tuple[frozenset[bytes], tuple[int, int] | None]:
+def _chosen(
+    found: list[tuple[bytes, int]], total: int, wanted: int
+) -> tuple[frozenset[bytes], tuple[bytes, int] | None]:
     lengths: dict[bytes, int] = {}
     for name, length in found:
         lengths[name] = lengths.get(name, 0) + length
@@ -83,8 +86,8 @@ def _chosen(found: list[tuple[bytes, int]], total: int, wanted: int) -> tuple[fr
         size += lengths[name]
     if size <= max(MOST * total, 1):
         return frozenset(held), None
-    place = max(range(len(found)), key=lambda i: found[i][1])
-    return frozenset(), (place, max(1, found[place][1] - wanted))
+    longest, length = max(found, key=lambda each: each[1])
+    return frozenset(), (longest, max(1, length - wanted))
 
 
 def _digest(text: str) -> bytes:

@@ -205,7 +205,7 @@ class _Training:
                 self._evaluate(self.evaluate)
             if self.due:
                 self._save()
-        if pause < self.steps:
+        if self.settings.stop_after is not None:
             self._save()
         self.replica.finish(self._best_file if pause == self.steps and self._worsened else None)
         steps, evaluations = tuple(self.state.steps), tuple(self.state.evaluations)

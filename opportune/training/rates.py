@@ -57,7 +57,7 @@ class Trial:
     rate: float
     probe: dict[str, float]  # figures on dev after the probe; empty when it diverged
     steps: tuple[Step, ...]
-    evaluations: tuple[Evaluation, ...] = ()  # of a finalist, during its run
+    evaluations: tuple[Evaluation, ...] = ()  # after each epoch, of one that diverged in the end none
     finished: bool = False
     layout: str | None = None  # how its steps were cut up, where the memory demanded it
 
@@ -69,7 +69,7 @@ class Trial:
     @property
     def best(self) -> Evaluation | None:
         """Where a finalist's run was best; None of all others and of one that diverged."""
-        known = [each for each in self.evaluations if _known(each.figures.get("loss")) < math.inf]
+        known = [each for each in self.evaluations if self.finished and _known(each.figures.get("loss")) < math.inf]
         return min(known, key=lambda each: each.figures["loss"], default=None)
 
     @property
@@ -109,14 +109,14 @@ def train_at_best_rate(
 ) -> Choice:
     """Train at every rate as far as it deserves, and leave the network as the best of them left it.
 
-    `probe` scores the probes, `evaluate` the runs to the end, after each epoch. What `folder` knows of the same search,
+    `probe` scores the probes, `evaluate` looks at every run after each epoch. What `folder` knows of the same search,
     interrupted, is not repeated. Raises TrainingError when every rate diverges, or every one that the `budget` (tokens
     in all) pays for.
     """
     search = _Search(network, lessons, settings, folder, watch)
     for rate in rates:
         if rate not in search.trials:
-            search.note(search.probed(rate, probe))
+            search.note(search.probed(rate, probe, evaluate))
             search.keep(_first(search.trials.values(), FINALISTS))
     for place, trial in enumerate(_first(search.trials.values(), len(rates))):
         if place >= FINALISTS and not trial.finished and (search.come_to_an_end() or search.spent_with_another(budget)):
@@ -162,13 +162,13 @@ class _Search:
         """Where a rate's checkpoints are."""
         return self.folder / f"rate-{rate:g}"
 
-    def probed(self, rate: float, probe: Evaluate) -> Trial:
-        """The first eighth of the run at this rate."""
+    def probed(self, rate: float, probe: Evaluate, evaluate: Evaluate) -> Trial:
+        """The first eighth of the run at this rate, evaluated where an epoch ends in it."""
         steps: list[Step] = []
         stop = probe_steps(total_steps(len(self.lessons), self.settings))
         try:
-            done = self._train(replace(self.settings, rate=rate, stop_after=stop), None, steps)
-            trial = Trial(rate, figures_of(self.network, probe), done.steps)
+            done = self._train(replace(self.settings, rate=rate, stop_after=stop), evaluate, steps)
+            trial = Trial(rate, figures_of(self.network, probe), done.steps, done.evaluations)
         except DivergedError:
             trial = Trial(rate, {}, self._taken(rate, steps))
         self.restore(self.folder / "start.safetensors")
@@ -184,7 +184,7 @@ class _Search:
             taken = done.steps
             trial = replace(trial, evaluations=done.evaluations, layout=done.layout)
         except DivergedError:
-            taken = self._taken(trial.rate, steps)
+            taken, trial = self._taken(trial.rate, steps), replace(trial, evaluations=())
         self.restore(self.folder / "start.safetensors")
         continued = taken[: len(trial.steps)] == trial.steps
         return replace(trial, steps=taken if continued else (*trial.steps, *taken), finished=True)
@@ -230,7 +230,7 @@ class _Search:
     def _moving(self) -> dict[str, Tensor]:
         return {name: weight for name, weight in self.network.named_parameters() if weight.requires_grad}
 
-    def _train(self, settings: Settings, evaluate: Evaluate | None, steps: list[Step]) -> Trained:
+    def _train(self, settings: Settings, evaluate: Evaluate, steps: list[Step]) -> Trained:
         def note(step: Step) -> None:
             steps.append(step)
             self.watch(step)

@@ -77,6 +77,18 @@ def test_of_a_single_document_the_end_is_held_out(tmp_path):
     assert len(held) == round(len(text) / 20)
 
 
+def test_of_a_document_and_its_copies_the_same_end_is_held_out(tmp_path):
+    text = " ".join(f"word{i}" for i in range(3000))
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "c.txt").write_text("a short note")
+    corpus = divided(tmp_path)
+    held, trained = list(corpus.held_out()), list(corpus.train())
+    assert len(held) == 2
+    assert text.endswith(held[0])
+    assert trained == [text.removesuffix(held[0])] * 2 + ["a short note"]
+
+
 def test_no_more_is_held_out_than_is_needed(tmp_path):
     corpus = divided(write(tmp_path / "a.txt", documents(400, words=4000)))
     assert corpus.characters > 20 * HELD

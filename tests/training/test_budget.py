@@ -38,6 +38,32 @@ def test_all_steps_together_stay_within_it(budget: int, seed: int, tmp_path: Pat
     assert budget - 4 * 2 * max(len(lesson.ids) for lesson in made) < spent <= budget  # not a step more would fit
 
 
+def test_a_single_step_is_not_taken_twice(tmp_path: Path) -> None:
+    made, network = lessons(24), Lora(rank=2).attach(llama(), 0)
+    settings = replace(Settings(rate=0.0, epochs=1, batch=8), most_steps=1)
+    taken: list[int] = []
+
+    def look() -> dict[str, float]:
+        return {"loss": lesson_loss(network, made[:4])}
+
+    choice = train_at_best_rate(
+        network, made, settings, RATES, tmp_path, look, look, lambda step: taken.append(step.step)
+    )
+    assert taken == [1] * len(RATES)
+    assert choice.trial.loss == lesson_loss(network, made[:4])
+
+
+def test_every_epoch_is_looked_at_those_of_the_probes_too(tmp_path: Path) -> None:
+    made, network = lessons(12), Lora(rank=2).attach(llama(), 0)
+    settings = Settings(rate=0.0, epochs=16, batch=6, patience=100)
+    losses = iter([*(5.0 + n for n in range(2)), *(7.0 + n for n in range(99))])
+    choice = train_at_best_rate(
+        network, made, settings, (1e-4,), tmp_path, lambda: {"loss": 1.0}, lambda: {"loss": next(losses)}
+    )
+    assert [each.step for each in choice.trial.evaluations] == [2 * epoch for epoch in range(1, 17)]
+    assert (choice.trial.best or pytest.fail()).step == 2  # within the probe, which took the first four steps
+
+
 @given(
     st.lists(st.integers(2, 60), min_size=1, max_size=30),
     st.integers(1, 5),
