@@ -169,7 +169,6 @@ class Course:
             choice = self._chosen()
             done = choice.trial if choice else self._trained()
         peak = meter.amount.peak_bytes
-        sides = measure_gap(self.network, self.lessons, self.dev)
         return Bill(
             tuning=replace(tuning_of(choice), peak_bytes=peak) if choice else Amount(),
             training=replace(amount_of_steps(done.steps, done.evaluations), peak_bytes=peak),
@@ -178,11 +177,19 @@ class Course:
             trials=trials_of(choice),
             trainable=sum(weight.numel() for weight in self.network.parameters() if weight.requires_grad),
             points=points_of(choice, done.steps, done.evaluations),
-            gap=Gap(sides.train, sides.dev, sides.error, sides.opened),
+            gap=self._gap(),
             read=self._read(done.steps[-1].step, before, done.best) if done.best and self.material.read else None,
             lessons_cut=sum(lesson.cut for lesson in self.lessons),
             layout=done.layout,
         )
+
+    def _gap(self) -> Gap | None:
+        """None where nothing of dev's kind was read: general text alone."""
+        own = self.material.fresh if self.material.read else len(self.lessons)
+        if not own:
+            return None
+        sides = measure_gap(self.network, self.lessons, own, self.dev)
+        return Gap(sides.train, sides.dev, sides.error, sides.opened)
 
     def _read(self, steps: int, before: float, best: Evaluation) -> ReadText:
         """What so many steps read, and what that did to the loss on documents held out."""

@@ -31,16 +31,18 @@ class Sides:
         return self.error is not None and self.dev - self.train > max(2 * self.error, _LEAST * self.dev)
 
 
-def measure_gap(network: Any, lessons: Sequence[TokenLesson], dev: Sequence[TokenLesson]) -> Sides:
-    """The two losses of the network without dropout, on evenly spaced lessons of both sides."""
+def measure_gap(network: Any, lessons: Sequence[TokenLesson], own: int, dev: Sequence[TokenLesson]) -> Sides:
+    """The two losses of the network without dropout, on evenly spaced lessons of both sides: of the first `own`, which
+    are of dev's kind, and of dev."""
+    sides = (lessons, own), (dev, len(dev))
     with evaluating(network):
-        (train, first), (held, second) = (_mean(network, _spaced(some)) for some in (lessons, dev))
+        (train, first), (held, second) = (_mean(network, _spaced(some, number)) for some, number in sides)
     return Sides(train, held, None if first is None or second is None else math.hypot(first, second))
 
 
-def _spaced(lessons: Sequence[TokenLesson]) -> list[TokenLesson]:
-    count = min(LESSONS, len(lessons))
-    return [lessons[place * len(lessons) // count] for place in range(count)]
+def _spaced(lessons: Sequence[TokenLesson], number: int) -> list[TokenLesson]:
+    count = min(LESSONS, number)
+    return [lessons[place * number // count] for place in range(count)]
 
 
 def _mean(network: Any, lessons: list[TokenLesson]) -> tuple[float, float | None]:

@@ -57,6 +57,7 @@ def test_it_learns_the_corpus_more_than_the_control_does(compared):
     assert (others.tokens, others.replayed) == (1600, 1600)
     assert chained.read == read.read  # trained once for both arms
     assert read.gap is not None
+    assert control.gap is None  # it read nothing of the kind of what is held out
     assert read.forgetting.before == chained.forgetting.before != chained.forgetting.after
 
 

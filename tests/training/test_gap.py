@@ -14,10 +14,16 @@ from tests.training.tiny import lessons, llama
 def test_the_gap_of_an_untrained_network_is_noise():
     every = lessons(100)
     made, dev = every[:60], every[60:]
-    sides = measure_gap(llama(), made, dev)
+    sides = measure_gap(llama(), made, len(made), dev)
     assert sides.dev == pytest.approx(lesson_loss(llama(), [dev[i * 40 // LESSONS] for i in range(LESSONS)]), rel=1e-5)
     assert abs(sides.dev - sides.train) < 3 * sides.error
     assert not sides.opened
+
+
+def test_only_lessons_of_dev_s_kind_are_held_against_it():
+    every = lessons(20)
+    sides = measure_gap(llama(), every, 4, every[10:])
+    assert sides.train == pytest.approx(lesson_loss(llama(), every[:4]), rel=1e-5)
 
 
 def test_lessons_learned_by_heart_open_it(tmp_path):
@@ -25,7 +31,7 @@ def test_lessons_learned_by_heart_open_it(tmp_path):
     made, dev = every[:6], every[6:]
     network = Full().attach(llama(), 0)
     train(network, made, Settings(rate=3e-2, epochs=20, batch=6), tmp_path)
-    sides = measure_gap(network, made, dev)
+    sides = measure_gap(network, made, len(made), dev)
     assert sides.train < 0.1 < sides.dev
     assert sides.opened
 
@@ -37,6 +43,6 @@ def test_a_certain_gap_that_is_small_is_not_flagged():
 
 
 def test_of_a_single_lesson_no_error_is_known():
-    sides = measure_gap(llama(), lessons(1), lessons(5))
+    sides = measure_gap(llama(), lessons(1), 1, lessons(5))
     assert sides.error is None
     assert not sides.opened
