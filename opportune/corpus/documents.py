@@ -1,7 +1,8 @@
 """Documents from a file or a folder of text, Markdown, JSON lines or Parquet, one at a time.
 
 A text or Markdown file is one document, or several where `<|endoftext|>` stands between them; of JSON lines and Parquet
-every row is one. Empty documents are left out.
+every row is one: its field of the given name, or where that is `text` and there is none, the only one that holds text.
+Empty documents are left out.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def _json_lines(path: Path, field: str) -> Iterator[str]:
     for number, line in lines(path):
         row = json_row(line, f"{path} line {number}")
         if row.values:
-            yield _text_of(row.values.get(field), field, row.place, list(row.values))
+            able = [name for name, value in row.values.items() if value is None or isinstance(value, str)]
+            name = _field_of(field, list(row.values), able)
+            yield _text_of(row.values.get(name), field, row.place, list(row.values))
 
 
 def _parquet(path: Path, field: str) -> Iterator[str]:
@@ -70,14 +73,22 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
 
     try:
         file = pyarrow.parquet.ParquetFile(path)
-        columns = file.schema_arrow.names
-        if field not in columns:
+        schema = file.schema_arrow
+        columns = schema.names
+        able = [column.name for column in schema if str(column.type) in ("string", "large_string", "string_view")]
+        name = _field_of(field, columns, able)
+        if name not in columns:
             raise TaskError(_no_text(field, str(path), columns))
-        values = chain.from_iterable(batch.column(0).to_pylist() for batch in file.iter_batches(columns=[field]))
+        values = chain.from_iterable(batch.column(0).to_pylist() for batch in file.iter_batches(columns=[name]))
         for number, value in enumerate(values, 1):
             yield _text_of(value, field, f"{path} row {number}", columns)
     except pyarrow.ArrowException as error:
         raise TaskError(f"{path}: not a Parquet file that can be read ({first_line(error):.200})") from None
+
+
+def _field_of(field: str, there: list[str], able: list[str]) -> str:
+    """The field to read, of those that are there and those that are able to hold text."""
+    return able[0] if field == FIELD and field not in there and len(able) == 1 else field
 
 
 def _text_of(value: Any, field: str, place: str, columns: list[str]) -> str:

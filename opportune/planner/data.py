@@ -10,6 +10,7 @@ from opportune.errors import UsageError
 from opportune.planner.architecture import Architecture, count
 from opportune.planner.asking import LETTERS, made_up
 from opportune.planner.catalogue import size
+from opportune.planner.techniques import tokens_named
 from opportune.types import Question, TaskView
 
 EXAMPLES = 10_000  # where nothing is given
@@ -28,10 +29,17 @@ class Data:
     epochs: float = 1.0  # already in `tokens`, where these are given
 
     def tokens_for(self, a: Architecture, method: str) -> float:
-        """What was given, or what is customary for the method. Raises UsageError for passes over the customary tokens
-        of a corpus, which are read once."""
+        """What was given, there or by the method itself, or what is customary for the method.
+
+        Raises UsageError for both, and for passes over the customary tokens of a corpus, which are read once.
+        """
+        named = tokens_named(method)
+        if named is not None and self.tokens is not None:
+            raise UsageError(f"{method} says how many tokens are read: leave --tokens, --examples or --task out")
         if self.tokens is not None:
             return self.tokens
+        if named is not None:
+            return named * self.epochs
         corpus = method.startswith(("pretrain", "continual"))
         if corpus and self.epochs != 1:
             raise UsageError(f"--epochs {self.epochs:g}: {method} reads tokens: say how many with --tokens instead")
@@ -75,7 +83,7 @@ def _of_task(task: str, epochs: float, length: int | None, reading: Mapping[str,
     lengths = [_tokens(loaded.instruction + e.input + e.target) for e in loaded.train]
     longest = length or max(8, sorted(lengths)[int(0.95 * (len(lengths) - 1))])
     questions = tuple(example.question for example in loaded.dev)
-    return Data(sum(lengths) * epochs, longest, loaded.view(), questions, epochs)
+    return Data(len(lengths) * longest * epochs, longest, loaded.view(), questions, epochs)  # padding is read too
 
 
 def _tokens(text: str) -> int:

@@ -74,7 +74,7 @@ def check(job: Job) -> Job:
         raise UsageError(f"batch {job.micro} x {job.length} tokens x {job.accumulate}: each at least 1")
     if a.positions and job.length > a.positions:
         raise UsageError(f"length {job.length} is more than the {a.positions} positions that {a.name} has learned")
-    if job.quantised and not job.change.frozen:
+    if job.quantised and job.change.share:
         raise UsageError(f"base {job.base}: weights that move cannot be quantised; plan lora, or base bfloat16")
     if job.base == "bfloat16" and not job.cluster.device.bfloat16 and not job.cluster.device.cpu:
         raise UsageError(f"{job.cluster.device.name} has no bfloat16 unit: plan float16 or float32")

@@ -154,15 +154,14 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Bias:
-    """Every bias (Ben Zaken et al. 2022); one is added to every linear module where there are none."""
+    """Every bias (Ben Zaken et al. 2022); one is added to every linear module that has none."""
 
     rest: Rest = ()
 
     def change(self, a: Architecture) -> Change:
-        own = count(a).bias + (count(a).norm // 2 if a.norm == "layer" else 0)
-        if own:
-            return Change(moving=own, base=own)
-        return Change(moving=sum(m.outputs * m.times for m in linears(a) if m.module))
+        norms = count(a).norm // 2 if a.norm == "layer" else 0
+        every = sum(m.outputs * m.times for m in linears(a) if m.module) + norms
+        return Change(moving=every, base=min(every, count(a).bias + norms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +234,13 @@ class Corpus:
     """Pretraining, and continual pretraining on a corpus with replayed general text (Ibrahim et al. 2024)."""
 
     replay: float = 0.0
+    tokens: int | None = None  # read in an epoch; None: as many as the plan says
     rest: Rest = ()
 
     def change(self, a: Architecture) -> Change:
-        within("continual", "replay", self.replay, 0.0, 0.99)
+        within("continual", "replay", self.replay, 0.0, 1.0)
+        if self.tokens is not None:
+            within("continual", "tokens", self.tokens, 1, 1e12)
         return Full().change(a)
 
 
@@ -291,6 +293,12 @@ def technique(part: Part) -> Technique:
         raise RecipeError(f"{part.name}: unknown option {unknown[0]!r}; it has {', '.join(allowed) or 'none'}")
     technique: Technique = found
     return technique
+
+
+def tokens_named(text: str) -> int | None:
+    """How many tokens a method reads by its own options."""
+    found = technique_of(text)
+    return found.tokens if isinstance(found, Corpus) else None
 
 
 @lru_cache(maxsize=1024)

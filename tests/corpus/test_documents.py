@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from opportune.corpus.division import HELD, divided
@@ -57,6 +59,15 @@ def test_nothing_there(tmp_path):
 def test_another_field(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"body": "x y"}))
     assert list(read_documents(tmp_path, "body")) == ["x y"]
+
+
+def test_the_only_field_that_holds_text_needs_no_name(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "body": "one"}\n{"id": 2, "body": "two"}\n')
+    pyarrow.parquet.write_table(pyarrow.table({"id": [3], "body": ["three"]}), tmp_path / "b.parquet")
+    assert list(read_documents(tmp_path)) == ["one", "two", "three"]
+    (tmp_path / "c.jsonl").write_text('{"title": "four", "body": null}\n')
+    with pytest.raises(TaskError, match="it has title, body: name the field"):
+        list(read_documents(tmp_path))
 
 
 def test_whole_documents_are_held_out_copies_with_them_and_the_rest_is_trained_on(tmp_path):

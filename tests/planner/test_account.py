@@ -4,8 +4,11 @@ import copy
 from dataclasses import replace
 
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from opportune.errors import RecipeError
+from opportune.methods.bias import Bias
 from opportune.planner import techniques
 from opportune.planner.activations import kept
 from opportune.planner.catalogue import find, known
@@ -59,7 +62,6 @@ LORA, PAIR = techniques.Lora(4), techniques.Lora(4, targets=("q_proj", "v_proj")
 
 
 def network(family, layers, attention, wrap=None):
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     values = dict(TINY[family])
@@ -82,8 +84,6 @@ def lora_of(technique):
 
 def bytes_kept(made):
     """Storage kept for the backward pass of two sequences of 64 tokens, without parameters."""
-    import torch
-
     own = {t.untyped_storage().data_ptr() for t in (*made.parameters(), *made.buffers())}
     found = {}
 
@@ -116,7 +116,6 @@ def test_kept_bytes_of_a_layer_are_those_of_torch(family, technique):
 
 @pytest.mark.parametrize(("family", "technique"), CASES, ids=lambda x: getattr(x, "targets", str(type(x).__name__)))
 def test_operations_are_those_of_torch(family, technique):
-    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     frozen = not isinstance(technique, techniques.Full)
@@ -158,7 +157,6 @@ def configuration(kind):
 
 def on_meta(name):
     """Three layers of a model of the catalogue, without storage."""
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     values = dict(known()[name])
@@ -170,7 +168,6 @@ def on_meta(name):
 @pytest.mark.parametrize(("name", "kind"), peft_cases(), ids=lambda x: x if isinstance(x, str) else type(x).__name__)
 @pytest.mark.filterwarnings("ignore")
 def test_trainable_parameters_are_those_of_peft(name, kind):
-    import torch
     from peft import get_peft_model
 
     made, mine = on_meta(name)
@@ -244,6 +241,16 @@ def test_norms_biases_and_last_layers_by_hand():
     assert techniques.Full(last=1).change(mine).moving == last
     with pytest.raises(RecipeError, match="no weights"):
         techniques.Norm().change(find("olmo-1b"))
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-7b", "falcon-7b", "stablelm-2-1.6b", "gpt2"])
+def test_biases_are_those_of_the_method_where_only_some_layers_have_them(name):
+    values = dict(known()[name])
+    values[next(key for key in ("n_layer", "num_hidden_layers") if key in values)] = 3
+    with torch.device("meta"):
+        made = Bias().attach(AutoModelForCausalLM.from_config(AutoConfig.for_model(**values)), 0)
+    there = sum(weight.numel() for weight in made.parameters() if weight.requires_grad)
+    assert techniques.Bias().change(read_config(values, name)).moving == there
 
 
 def test_what_a_recipe_cannot_have_is_refused():

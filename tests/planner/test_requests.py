@@ -74,6 +74,31 @@ def test_the_questions_of_a_task_are_evaluated(capsys, tmp_path):
     assert any("50 questions" in line for line in made["assumptions"])
 
 
+def test_every_example_of_a_task_is_read_padded(capsys, tmp_path):
+    file = tmp_path / "train.jsonl"
+    texts = ["short " * 4] * 170 + ["long " * 200] * 30
+    rows = [{"input": f"{i} {text}", "target": "ab"[i % 2]} for i, text in enumerate(texts)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, said = run(capsys, "--task", str(file), "--method", "lora", "--json")
+    (read,) = re.findall(r"([\d,]+) tokens are read in all, in sequences of (\d+)", said.out)
+    tokens, length = (int(number.replace(",", "")) for number in read)
+    assert length > 200  # a twentieth is longer
+    assert 120 < tokens / length < 200  # the rest is dev and test
+
+
+def test_a_method_that_says_how_much_it_reads_is_heeded(capsys):
+    _, said = run(capsys, "--method", "continual:corpus=x,tokens=1000000,replay=1,general=y", "--json")
+    assert "1,000,000 tokens are read in all" in said.out
+    said = refused(capsys, "--method", "continual:corpus=x,tokens=1000000", "--tokens", "1B")
+    assert "leave --tokens" in said
+
+
+def test_norms_train_over_a_base_in_four_bits(capsys):
+    _, said = run(capsys, "--method", "norm", "--base", "nf4", "--json")
+    assert json.loads(said.out)["plans"][0]["method"]["name"] == "norm"
+    assert "cannot be quantised" in refused(capsys, "--method", "full", "--base", "nf4")
+
+
 def test_the_model_of_a_recipe_is_the_one_planned(capsys):
     _, said = run(capsys, "--method", "lora+k-shot:k=4@gpt2", "--json")
     training, asked = json.loads(said.out)["plans"]
