@@ -12,6 +12,7 @@ beforehand, which it otherwise does in every product (bfloat16 included).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +23,11 @@ from torch import Tensor, nn
 
 ROWS = 4  # from here on it was never slower
 WEIGHTS = 2**15  # below, preparing the call costs more than is won
+
+# oneDNN, and torch once more, keep code for every number of rows they have multiplied, 1024 kinds by default, and packs
+# differ in their rows: hundreds of megabytes in the course of a training. A step needs some sixty kinds.
+_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+_KINDS = "128"
 
 
 @cache
@@ -41,6 +47,8 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def use_own_products(network: nn.Module) -> None:
     """Let the network's plain linear layers multiply this way; a layer's weights, name and file stay as they are."""
+    for name in _CACHES:  # read at the first product
+        os.environ.setdefault(name, _KINDS)
     if not favoured():
         return
     for module in network.modules():

@@ -7,7 +7,6 @@ the file instead of the trace of another library.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,9 +42,6 @@ def load_model(
     `progress` is told about a download or a conversion, which happen once; by default a line on standard error.
     """
     quiet()
-    # oneDNN keeps code for every number of rows it has multiplied, 1024 kinds by default, and packs differ in their
-    # rows: hundreds of megabytes in the course of a training. A step needs some sixty kinds.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     place = choose_device(device)
     kind = choose_dtype(dtype, place)
     check_quantisation(quantise, place)
