@@ -65,7 +65,7 @@ class Trained:
         return replace(
             facts,
             trainable_parameters=sum(bill.trainable for bill in self.bills),
-            artefact=str(self.folder),
+            artefact=str(self.folder.resolve()),
             artefact_bytes=sum(file.stat().st_size for file in self.folder.glob("*/**/*") if file.is_file()),
             rate=last.rate,
             rate_at_edge=any(bill.at_edge for bill in self.bills),
@@ -85,7 +85,7 @@ def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
     model = pool.take(arm.model)
     materials = [school.material(method, model) for method in arm.methods]
     key = _key(school, model, materials)
-    folder = store.folder / "artefacts" / key
+    folder = _place(store, key)
     before, unmeasured = _general_loss(store, school, model, digest([model.info.digest, model.info.dtype]))
     with _locked(store.folder / "locks" / key, school.tell):
         if (folder / "artefact.json").exists():
@@ -138,6 +138,16 @@ def _announce(ref: ModelRef, pool: ModelPool, info: ModelInfo) -> None:
         raise RecipeError(f"quantise={info.quantise}: packed weights are trained on by one process, without torchrun")
     trust = bool(ref.options.get("trust", pool.trust))
     order("model", path=info.path, dtype=info.dtype, device=info.device, trust=trust)
+
+
+def _place(store: Store, key: str) -> Path:
+    return store.folder / "artefacts" / key
+
+
+def found_artefact(store: Store, kept: str) -> Path | None:
+    """Where an arm's artefact is: beside its runs, which may have been moved, or where it was made, whose runs may be
+    another folder of the same database. None where it is gone."""
+    return next((path for path in (_place(store, Path(kept).name), Path(kept)) if path.exists()), None)
 
 
 def load_artefact(folder: Path, methods: Sequence[Method], model: Local) -> Local:

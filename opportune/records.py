@@ -167,7 +167,7 @@ class Facts:
     tokens_cut: int = 0
     lessons_cut: int = 0  # lessons of the training that lost something to the length limit
     trainable_parameters: int | None = None  # of a chain, the sum over its methods
-    artefact: str | None = None  # path of the trained weights
+    artefact: str | None = None  # path of the trained weights when they were made
     artefact_bytes: int | None = None  # of all its files, those of every method of a chain
     rate: float | None = None  # the learning rate chosen on dev
     rate_at_edge: bool = False  # the best rate is the first or last of its grid
