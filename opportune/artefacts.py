@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from opportune import forgetting
-from opportune.bill import Bill, read_bill
+from opportune.bill import Bill, read_bill, told_apart
 from opportune.corpus.material import Material
 from opportune.cost import Amount
 from opportune.course import Course, School
@@ -95,7 +95,8 @@ def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
             trained = _trained(school, model, materials, folder, key)
     after = before and forgetting.loss(store, school.general, trained.model, key)
     notes = (*school.left_out(), *unmeasured)
-    trained = replace(trained, forgetting=forgetting.change(school.general, before, after), notes=notes)
+    bills = told_apart(trained.bills, [part.name for part in arm.resolved.parts[: len(arm.methods)]])
+    trained = replace(trained, bills=bills, forgetting=forgetting.change(school.general, before, after), notes=notes)
     store.put_curve(
         [
             CurvePoint(item.run, item.hash, item.seed, trial, step, values)

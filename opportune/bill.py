@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from opportune.cost import Amount
@@ -81,6 +81,20 @@ def points_of(
             point = values.setdefault((name, look.step), {})
             point |= {"dev_loss": look.figures["loss"], "dev_score": look.figures.get("score")}
     return tuple((name, step, value) for (name, step), value in values.items())
+
+
+def told_apart(bills: Sequence[Bill], methods: Sequence[str]) -> tuple[Bill, ...]:
+    """The bills of a chain, the trials and curves of each under its method's place and name; one alone needs none."""
+    if len(bills) == 1:
+        return tuple(bills)
+    return tuple(
+        _named(bill, f"{place} {name}") for place, (bill, name) in enumerate(zip(bills, methods, strict=True), 1)
+    )
+
+
+def _named(bill: Bill, method: str) -> Bill:
+    trials = tuple(replace(trial, method=method, chosen=trial.rate == bill.rate) for trial in bill.trials)
+    return replace(bill, trials=trials, points=tuple((f"{method}: {name}", *rest) for name, *rest in bill.points))
 
 
 def read_bill(value: dict[str, Any]) -> Bill:

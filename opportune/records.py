@@ -110,6 +110,8 @@ class Trial:
     steps: int
     stopped: bool  # given up early as one of the poor rates
     probe_loss: float | None = None  # after its first steps, by which the rates to give up are chosen
+    method: str | None = None  # of a chain, which of its methods: "1 lora"
+    chosen: bool | None = None  # of a chain; None: where its rate is the arm's
 
     @property
     def diverged(self) -> bool:
@@ -254,7 +256,7 @@ class CurvePoint:
     run: str
     hash: str
     seed: int
-    trial: str
+    trial: str  # "final" or "rate=0.001"; of a chain after the method: "1 lora: final"
     step: int
     values: dict[str, float | None]
 
