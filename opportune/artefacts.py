@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from opportune import forgetting
-from opportune.bill import Bill, read_bill, told_apart
+from opportune.bill import Bill, read_bill, told_apart, without_foreign_scores
 from opportune.corpus.material import Material
 from opportune.cost import Amount
 from opportune.course import Course, School
@@ -89,7 +89,7 @@ def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
     before, unmeasured = _general_loss(store, school, model, digest([model.info.digest, model.info.dtype]))
     with _locked(store.folder / "locks" / key, school.tell):
         if (folder / "artefact.json").exists():
-            trained = _loaded(folder, key, arm.methods, model)
+            trained = _loaded(school, folder, key, arm.methods, model)
         else:
             _announce(arm.model, pool, model.info)
             trained = _trained(school, model, materials, folder, key)
@@ -167,8 +167,9 @@ def _key(school: School, model: Local, materials: Sequence[Material]) -> str:
     return digest([info.digest, info.dtype, info.device, methods, taught, school.item.seed])
 
 
-def _loaded(folder: Path, key: str, methods: Sequence[Method], model: Local) -> Trained:
-    bills = tuple(read_bill(value) for value in json.loads((folder / "artefact.json").read_text()))
+def _loaded(school: School, folder: Path, key: str, methods: Sequence[Method], model: Local) -> Trained:
+    kept = [read_bill(value) for value in json.loads((folder / "artefact.json").read_text())]
+    bills = tuple(without_foreign_scores(bill, school.judge) for bill in kept)
     return Trained(load_artefact(folder, methods, model), key, folder, bills)
 
 
@@ -204,7 +205,7 @@ def _begun(school: School, model: Local, materials: Sequence[Material], made: Pa
         key = _key(school, model, materials[:length])
         folder = made.with_name(key)
         if (folder / "artefact.json").exists():
-            found = _loaded(folder, key, school.arm.methods[:length], model)
+            found = _loaded(school, folder, key, school.arm.methods[:length], model)
             shutil.copytree(folder, made, ignore=shutil.ignore_patterns("artefact.json"))
             return found.model, list(found.bills)
     return model, []
