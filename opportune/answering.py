@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from opportune import evaluate, methods, strategies
-from opportune.artefacts import load_artefact
+from opportune import recipe as recipes_
+from opportune.artefacts import found_artefact, load_artefact
 from opportune.errors import OpportuneError, RecipeError
 from opportune.evaluate import Journal, NoJournal
 from opportune.journal import StoreJournal, key_of
@@ -50,11 +52,11 @@ class StoredArm:
     @property
     def artefact(self) -> Path | None:
         """Where the trained weights are. Raises RecipeError where they no longer are."""
-        if self.record.facts.artefact is None:
+        kept = self.record.facts.artefact
+        if kept is None:
             return None
-        path = Path(self.record.facts.artefact)
-        if not path.exists():
-            raise RecipeError(f"the trained weights of {self.record.recipe!r} are gone from {path}; run it again")
+        if (path := found_artefact(self.store, kept)) is None:
+            raise RecipeError(f"the trained weights of {self.record.recipe!r} are gone from {kept}; run it again")
         return path
 
     @property
@@ -140,14 +142,37 @@ class Answerer:
         return talk.result
 
 
-def _find(arms: list[ArmRecord], recipe: str, run: str) -> ArmRecord:
-    named = [arm for arm in arms if recipe in (arm.recipe, arm.resolved["recipe"])]
-    done = [arm for arm in named if arm.status == "done"]
-    if not done:
-        known = ", ".join(dict.fromkeys(arm.recipe for arm in arms if arm.status == "done")) or "none"
-        state = f"is {named[0].status}" if named else "is not there"
-        raise RecipeError(f"run {run}: recipe {recipe!r} {state}; finished are: {known}")
-    return done[0]
+def finished(arms: Sequence[ArmRecord], recipe: str, model: ModelRef | None = None) -> ArmRecord | None:
+    """The arm of a run that a recipe means, on that model where one is given, and that is done; its first seed. Raises
+    RecipeError where it could be several."""
+    done = [arm for arm in _meant(arms, recipe, model) if arm.status == "done"]
+    names = dict.fromkeys(arm.recipe for arm in done)
+    if len(names) > 1:
+        raise RecipeError(f"run {done[0].run}: recipe {recipe!r} could be any of {', '.join(names)}: name one of them")
+    return done[0] if done else None
+
+
+def _meant(arms: Sequence[ArmRecord], recipe: str, model: ModelRef | None = None) -> list[ArmRecord]:
+    """Those spelled so; else those that resolve to the same, on any model where none is named."""
+    spelled = [arm for arm in arms if recipe in (arm.recipe, arm.resolved["recipe"])]
+    if spelled and model is None:
+        return spelled
+    try:
+        meant = recipes_.arms(recipe, (model or ModelRef("any"),))[0].resolved
+        anywhere = model is None and parse(recipe).model is None
+    except RecipeError:
+        return []
+    resolved = [(arm, parse(arm.resolved["recipe"])) for arm in arms]
+    return [arm for arm, has in resolved if has.parts == meant.parts and (anywhere or has.model == meant.model)]
+
+
+def _find(arms: Sequence[ArmRecord], recipe: str, run: str) -> ArmRecord:
+    if (found := finished(arms, recipe)) is not None:
+        return found
+    named = _meant(arms, recipe)
+    known = ", ".join(dict.fromkeys(arm.recipe for arm in arms if arm.status == "done")) or "none"
+    state = f"is {named[0].status}" if named else "is not there"
+    raise RecipeError(f"run {run}: recipe {recipe!r} {state}; finished are: {known}")
 
 
 def _view(store: Store, run: str, config: RunConfig) -> TaskView:

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from opportune import forgetting
-from opportune.bill import Bill, read_bill
+from opportune.bill import Bill, read_bill, told_apart, without_foreign_scores
 from opportune.corpus.material import Material
 from opportune.cost import Amount
 from opportune.course import Course, School
@@ -65,7 +65,7 @@ class Trained:
         return replace(
             facts,
             trainable_parameters=sum(bill.trainable for bill in self.bills),
-            artefact=str(self.folder),
+            artefact=str(self.folder.resolve()),
             artefact_bytes=sum(file.stat().st_size for file in self.folder.glob("*/**/*") if file.is_file()),
             rate=last.rate,
             rate_at_edge=any(bill.at_edge for bill in self.bills),
@@ -85,17 +85,18 @@ def train_arm(school: School, pool: ModelPool, store: Store) -> Trained:
     model = pool.take(arm.model)
     materials = [school.material(method, model) for method in arm.methods]
     key = _key(school, model, materials)
-    folder = store.folder / "artefacts" / key
+    folder = _place(store, key)
     before, unmeasured = _general_loss(store, school, model, digest([model.info.digest, model.info.dtype]))
     with _locked(store.folder / "locks" / key, school.tell):
         if (folder / "artefact.json").exists():
-            trained = _loaded(folder, key, arm.methods, model)
+            trained = _loaded(school, folder, key, arm.methods, model)
         else:
             _announce(arm.model, pool, model.info)
             trained = _trained(school, model, materials, folder, key)
     after = before and forgetting.loss(store, school.general, trained.model, key)
     notes = (*school.left_out(), *unmeasured)
-    trained = replace(trained, forgetting=forgetting.change(school.general, before, after), notes=notes)
+    bills = told_apart(trained.bills, [part.name for part in arm.resolved.parts[: len(arm.methods)]])
+    trained = replace(trained, bills=bills, forgetting=forgetting.change(school.general, before, after), notes=notes)
     store.put_curve(
         [
             CurvePoint(item.run, item.hash, item.seed, trial, step, values)
@@ -140,6 +141,16 @@ def _announce(ref: ModelRef, pool: ModelPool, info: ModelInfo) -> None:
     order("model", path=info.path, dtype=info.dtype, device=info.device, trust=trust)
 
 
+def _place(store: Store, key: str) -> Path:
+    return store.folder / "artefacts" / key
+
+
+def found_artefact(store: Store, kept: str) -> Path | None:
+    """Where an arm's artefact is: beside its runs, which may have been moved, or where it was made, whose runs may be
+    another folder of the same database. None where it is gone."""
+    return next((path for path in (_place(store, Path(kept).name), Path(kept)) if path.exists()), None)
+
+
 def load_artefact(folder: Path, methods: Sequence[Method], model: Local) -> Local:
     """A base model with the artefact of a finished arm."""
     network = model.network
@@ -156,8 +167,9 @@ def _key(school: School, model: Local, materials: Sequence[Material]) -> str:
     return digest([info.digest, info.dtype, info.device, methods, taught, school.item.seed])
 
 
-def _loaded(folder: Path, key: str, methods: Sequence[Method], model: Local) -> Trained:
-    bills = tuple(read_bill(value) for value in json.loads((folder / "artefact.json").read_text()))
+def _loaded(school: School, folder: Path, key: str, methods: Sequence[Method], model: Local) -> Trained:
+    kept = [read_bill(value) for value in json.loads((folder / "artefact.json").read_text())]
+    bills = tuple(without_foreign_scores(bill, school.judge) for bill in kept)
     return Trained(load_artefact(folder, methods, model), key, folder, bills)
 
 
@@ -193,7 +205,7 @@ def _begun(school: School, model: Local, materials: Sequence[Material], made: Pa
         key = _key(school, model, materials[:length])
         folder = made.with_name(key)
         if (folder / "artefact.json").exists():
-            found = _loaded(folder, key, school.arm.methods[:length], model)
+            found = _loaded(school, folder, key, school.arm.methods[:length], model)
             shutil.copytree(folder, made, ignore=shutil.ignore_patterns("artefact.json"))
             return found.model, list(found.bills)
     return model, []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from opportune.cost import Amount
@@ -28,6 +28,7 @@ class Bill:
     gap: Gap | None = None
     read: ReadText | None = None  # where it read raw text
     lessons_cut: int = 0  # lessons that lost something to the length limit
+    judge: str | None = None  # whose dev scores these are: the metric and how dev was asked
     layout: str | None = None  # how steps were cut up, where the memory demanded it
 
 
@@ -81,6 +82,33 @@ def points_of(
             point = values.setdefault((name, look.step), {})
             point |= {"dev_loss": look.figures["loss"], "dev_score": look.figures.get("score")}
     return tuple((name, step, value) for (name, step), value in values.items())
+
+
+def without_foreign_scores(bill: Bill, judge: str) -> Bill:
+    """The bill for an arm that judges so: without dev scores of another metric or way of asking."""
+    if bill.judge in (None, judge):
+        return bill
+    trials = tuple(replace(trial, dev_score=None) for trial in bill.trials)
+    points = tuple(
+        (trial, step, {name: value for name, value in values.items() if name != "dev_score"})
+        for trial, step, values in bill.points
+    )
+    return replace(bill, trials=trials, points=points)
+
+
+def told_apart(bills: Sequence[Bill], methods: Sequence[str]) -> tuple[Bill, ...]:
+    """The bills of a chain, the trials and curves of each under its method's place and name; one alone needs none."""
+    if len(bills) == 1:
+        return tuple(bills)
+    return tuple(
+        _named(bill, f"{place} {name}") for place, (bill, name) in enumerate(zip(bills, methods, strict=True), 1)
+    )
+
+
+def _named(bill: Bill, method: str) -> Bill:
+    trials = tuple(replace(trial, method=method, chosen=trial.rate == bill.rate) for trial in bill.trials)
+    points = tuple((f"{method}: {trial}", step, values) for trial, step, values in bill.points)
+    return replace(bill, trials=trials, points=points)
 
 
 def read_bill(value: dict[str, Any]) -> Bill:

@@ -28,15 +28,14 @@ class Limit:
 
     most: float
     spent: float  # before anything runs now
-    expected: Callable[[ArmRecord], float]  # of an arm that is still to run
+    expected: Callable[[ArmRecord], float]  # of an arm, beyond what is spent
     told: Callable[[float, float, float], str]  # (expected, before it, most) -> why it does not run
 
 
-def time_limit(items: Sequence[ArmRecord], budget: float) -> Limit:
-    """Of seconds. An arm that is done counts what it took, and no less than was predicted: were it less, the same
-    command again would run what it left out."""
-    spent = sum(max(_seconds(item.predicted), _seconds(item.measured)) for item in items if item.status == "done")
-    return Limit(budget, spent, lambda item: _seconds(item.predicted), _told_time)
+def time_limit(budget: float) -> Limit:
+    """Of seconds. Every arm counts what was predicted, whether it is done or not: so the same arms run however often a
+    run is interrupted, and whatever they took."""
+    return Limit(budget, 0.0, lambda item: _seconds(item.predicted), _told_time)
 
 
 def dollar_limit(cap: float, spent: float, paid: Mapping[tuple[str, int], float]) -> Limit:
@@ -44,26 +43,28 @@ def dollar_limit(cap: float, spent: float, paid: Mapping[tuple[str, int], float]
     seed), which an arm begun before does not pay again."""
 
     def expected(item: ArmRecord) -> float:
-        predicted = (item.predicted.total().dollars or 0.0) if item.predicted else 0.0
-        return max(0.0, predicted - paid.get((item.hash, item.seed), 0.0))
+        if item.status == "done" or item.predicted is None:
+            return 0.0
+        return max(0.0, (item.predicted.total().dollars or 0.0) - paid.get((item.hash, item.seed), 0.0))
 
     return Limit(cap, spent, expected, _told_dollars)
 
 
 def left_out(items: Sequence[ArmRecord], limits: Sequence[Limit]) -> dict[tuple[str, int], str]:
-    """(hash, seed) -> why it does not run: with what comes before it, its prediction would pass a limit."""
+    """(hash, seed) -> why an arm that is not done does not run: with what comes before it, its prediction would pass a
+    limit."""
     spent, reasons = [limit.spent for limit in limits], dict[tuple[str, int], str]()
-    for item in (item for item in items if item.status != "done"):
+    for item in items:
         expected = [limit.expected(item) for limit in limits]
         over = [
             limit.told(more, before, limit.most)
             for limit, more, before in zip(limits, expected, spent, strict=True)
             if more and before + more > limit.most
         ]
-        if over:
-            reasons[item.hash, item.seed] = over[0]
-        else:
+        if not over:
             spent = [before + more for before, more in zip(spent, expected, strict=True)]
+        elif item.status != "done":
+            reasons[item.hash, item.seed] = over[0]
     return reasons
 
 

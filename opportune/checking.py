@@ -21,7 +21,7 @@ def check_arms(arms: Sequence[Arm], task: Task) -> None:
                 "model after '@'"
             )
         if arm.methods:
-            _check_lessons(arm, task)
+            check_lessons(arm, task)
     for strategy in (strategy for arm in arms for strategy in arm.candidates if strategy.needs_model):
         flow = strategy.prepare(task.view(), 0)
         next(flow, None)
@@ -39,8 +39,9 @@ def check_metric(metric: Metric, task: Task, pool: ModelPool) -> None:
         metric.score(example.target, example)
 
 
-def _check_lessons(arm: Arm, task: Task) -> None:
-    """Training learns from train, its rate and length are chosen on dev: each must have something to teach by."""
+def check_lessons(arm: Arm, task: Task) -> None:
+    """Training learns from train, its rate and length are chosen on dev: each must have something to teach by. Raises
+    RecipeError."""
     for split in ("train", "dev"):
         found = [lacking(arm.strategy, example) for example in task.split(split)]
         if all(found):

@@ -58,6 +58,11 @@ class School:
     general: General
     tell: Progress
 
+    @property
+    def judge(self) -> str:
+        """Whose dev scores these are: the metric and how dev is asked."""
+        return f"{self.task.metric} of {self.arm.resolved.parts[-1]}"
+
     def material(self, method: Method, model: Local) -> Material:
         """What a method learns from: raw text where it reads, else the task's lessons."""
         if isinstance(method, Reads):
@@ -180,6 +185,7 @@ class Course:
             gap=self._gap(),
             read=self._read(done.steps[-1].step, before, done.best) if done.best and self.material.read else None,
             lessons_cut=sum(lesson.cut for lesson in self.lessons),
+            judge=self.school.judge,
             layout=done.layout,
         )
 

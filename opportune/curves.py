@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from opportune import evaluate, labels, scoring
 from opportune import recipe as recipes_
+from opportune.checking import check_lessons
 from opportune.errors import OpportuneError, RecipeError, TaskError
 from opportune.estimate import predict
 from opportune.evaluate import NoJournal
@@ -159,6 +160,8 @@ def _cells(task: Task, arms: Sequence[Arm], sizes: Sequence[int], draws: int) ->
 def _unable(arm: Arm, task: Task) -> str | None:
     """Why a recipe cannot run on so few examples."""
     try:
+        if arm.methods:
+            check_lessons(arm, task)
         for strategy in arm.candidates:
             flow = strategy.prepare(task.view(), 0)
             if strategy.needs_model:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from opportune import evaluate
 from opportune import recipe as recipes_
-from opportune.answering import Answerer
+from opportune.answering import Answerer, finished
 from opportune.distributions import are_logs, divergence, entropy, jensen_shannon, normalised
 from opportune.errors import OpportuneError, RecipeError, StoreError
 from opportune.evaluate import NoJournal
@@ -187,9 +187,9 @@ def _stored(
     if run is None and not any(arm.methods for arm in arms):
         return {}
     found: dict[int, tuple[str, str]] = {}
+    ref = recipes_.model_ref(model) if model else None
     for place, (arm, recipe) in enumerate(zip(arms, recipes, strict=True)):
-        names = {str(arm.resolved)} | (set() if model else {recipe})
-        if (there := _finished(names, run, runs, latest=bool(arm.methods))) is not None:
+        if (there := _finished(recipe, ref, run, runs, latest=bool(arm.methods))) is not None:
             found[place] = there
         elif arm.methods:
             where = f"run {run}" if run else f"no run in {runs}"
@@ -200,14 +200,15 @@ def _stored(
     return found
 
 
-def _finished(names: set[str], run: str | None, runs: Path, *, latest: bool) -> tuple[str, str] | None:
+def _finished(
+    recipe: str, model: ModelRef | None, run: str | None, runs: Path, *, latest: bool
+) -> tuple[str, str] | None:
     """The run and the recipe's own spelling there: in the run named, else in the latest that has it."""
     try:
         with Store.open(runs, create=False) as store:
             for record in [store.run(run)] if run else store.list_runs() if latest else []:
-                for arm in store.arms(record.id):
-                    if arm.status == "done" and names & {arm.recipe, arm.resolved.get("recipe")}:
-                        return record.id, arm.recipe
+                if (arm := finished(store.arms(record.id), recipe, model)) is not None:
+                    return record.id, arm.recipe
     except StoreError:
         if run is not None:
             raise

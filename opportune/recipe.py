@@ -130,7 +130,7 @@ def arms(text: str, models: tuple[ModelRef, ...]) -> list[Arm]:
             raise RecipeError(f"recipe {text!r}: {strategy_part.name} asks no model: it takes no method and no '@'")
         return [Arm(text, Recipe(parts), (), asked, each, None)]
     chosen = (recipe.model,) if recipe.model else models
-    plain = text if recipe.model is None else text.rpartition("@")[0]
+    plain = text if recipe.model is None else str(Recipe(recipe.parts))
     return [
         Arm(
             plain if len(models) == 1 and not recipe.model else f"{plain}@{model}",

@@ -110,6 +110,8 @@ class Trial:
     steps: int
     stopped: bool  # given up early as one of the poor rates
     probe_loss: float | None = None  # after its first steps, by which the rates to give up are chosen
+    method: str | None = None  # of a chain, which of its methods: "1 lora"
+    chosen: bool | None = None  # of a chain; None: where its rate is the arm's
 
     @property
     def diverged(self) -> bool:
@@ -167,7 +169,7 @@ class Facts:
     tokens_cut: int = 0
     lessons_cut: int = 0  # lessons of the training that lost something to the length limit
     trainable_parameters: int | None = None  # of a chain, the sum over its methods
-    artefact: str | None = None  # path of the trained weights
+    artefact: str | None = None  # path of the trained weights when they were made
     artefact_bytes: int | None = None  # of all its files, those of every method of a chain
     rate: float | None = None  # the learning rate chosen on dev
     rate_at_edge: bool = False  # the best rate is the first or last of its grid
@@ -254,7 +256,7 @@ class CurvePoint:
     run: str
     hash: str
     seed: int
-    trial: str
+    trial: str  # "final" or "rate=0.001"; of a chain after the method: "1 lora: final"
     step: int
     values: dict[str, float | None]
 

@@ -85,8 +85,7 @@ def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: 
         skipped = plan.skipped(store, [item for _, item in pending], watcher)
         for arm, item in pending:
             if (item.hash, item.seed) in skipped:
-                store.put_arm(left := replace(item, status="failed", reason=skipped[item.hash, item.seed]))
-                watcher.end(left)
+                _leave_out(store, item, skipped[item.hash, item.seed], watcher)
             elif item.status != "done":
                 _run_arm(ArmRunner(store, pool, task, metric, general, watcher.stage), arm, item, watcher)
     return record
@@ -108,6 +107,16 @@ def _run_arm(runner: ArmRunner, arm: Arm, item: ArmRecord, watcher: Watcher) -> 
         item = replace(item, status="failed", reason=reason)
     runner.store.put_arm(item)
     watcher.end(item)
+
+
+def _leave_out(store: Store, item: ArmRecord, reason: str, watcher: Watcher) -> None:
+    """An arm that does not run fails, unless it was measured before: then only its failed calls are not made again."""
+    if item.measured != Cost():  # the bill is written when an arm is done
+        store.put_arm(replace(item, status="done", reason=None))
+        watcher.note(f"{item.recipe}: its score stays, its failed calls are not made again ({reason})")
+    else:
+        store.put_arm(item := replace(item, status="failed", reason=reason))
+        watcher.end(item)
 
 
 def _arms(task: Task, settings: Settings) -> list[Arm]:
@@ -225,7 +234,7 @@ class _Plan:
         for item in items:
             if (item.hash, item.seed) in unfit:
                 watcher.note(f"{item.recipe}: {unfit[item.hash, item.seed]}")
-        limits = [time_limit(items, self.settings.budget)] if self.settings.budget else []
+        limits = [time_limit(self.settings.budget)] if self.settings.budget else []
         if self.settings.max_dollars is not None:
             paid = defaultdict[tuple[str, int], float](float)
             for call, spend in self._spending(store, items[0].run):

@@ -4,7 +4,7 @@
 |---|---|---|---|
 | 0 or 1, one seed | Wilson | Tango | McNemar, exact |
 | 0 or 1, one seed, groups | Wilson, effective sample size | bootstrap over groups | bootstrap |
-| anything else | bootstrap over examples (or groups) and seeds | the same | bootstrap |
+| anything else | bootstrap over examples (or groups), with the variance of the seeds | the same | bootstrap |
 
 A failed call has no score: it is left out of the figure, and an interval reaches from the low end with all failed calls
 counted wrong to the high end with all counted right. A p-value is the larger one of these two cases.
@@ -150,9 +150,13 @@ def _seed_figure(sample: Sample, seed: int, places: Integers) -> float:
     return sample.metric.figure([answers[place] for place in places], [examples[place] for place in places])
 
 
-def _mean_figure(sample: Sample) -> float:
+def _by_seed(sample: Sample) -> Floats:
     everything = np.arange(len(sample.examples))
-    return float(np.mean([_seed_figure(sample, seed, everything) for seed in range(len(sample.scores))]))
+    return np.array([_seed_figure(sample, seed, everything) for seed in range(len(sample.scores))])
+
+
+def _mean_figure(sample: Sample) -> float:
+    return float(_by_seed(sample).mean())
 
 
 def _take(sample: Sample, places: Integers) -> Sample:
@@ -182,7 +186,7 @@ def _interval(sample: Sample) -> Interval:
         if groups is None:
             return statistics.wilson(float(scores.sum()), scores.size)
         return statistics.clustered_share(scores[0], groups)
-    values = resampled(sample, len(scores))
+    values = statistics.with_seeds(resampled(sample), [_by_seed(sample)], _units(sample))
     if np.ptp(values) < 1e-12:  # all alike tells nothing of what was not seen: as for a share of that many examples
         return statistics.wilson(float(values[0]) * _units(sample), _units(sample))
     return statistics.percentiles(values, _units(sample))
@@ -196,15 +200,24 @@ def _paired(first: Sample, second: Sample) -> Difference:
         lost = int(((first.scores < 0.5) & (second.scores > 0.5)).sum())
         between = statistics.paired_shares(gained, lost, count)
         return Difference(value, between.low, between.high, statistics.mcnemar(gained, lost), (gained + lost) / count)
-    seeds, units = max(len(first.scores), len(second.scores)), _units(first)
-    values: Floats = resampled(first, seeds) - resampled(second, seeds)
+    seeds, units = _chances(first, second), _units(first)
+    examples: Floats = resampled(first) - resampled(second)
+    values = statistics.with_seeds(examples, seeds, units)
     if np.ptp(values) < 1e-12:
         between = statistics.paired_shares(max(value, 0.0) * units, max(-value, 0.0) * units, units)
         p = statistics.mcnemar(round(abs(value) * units), 0)
         return Difference(value, between.low, between.high, p, abs(value))
     between = statistics.percentiles(values, units)
     low, high, p = max(between.low, -1.0), min(between.high, 1.0), statistics.bootstrap_p(values, units)
-    return Difference(value, low, high, p, count * float(values.var()) + value**2)
+    variance = float(examples.var()) + statistics.seed_variance(seeds)
+    return Difference(value, low, high, p, count * variance + value**2)
+
+
+def _chances(first: Sample, second: Sample) -> list[Floats]:
+    """What seeds bring into a difference: in pairs where both have the same ones, else each arm by itself."""
+    if first.seeds == second.seeds:
+        return [_by_seed(first) - _by_seed(second)]
+    return [_by_seed(first), _by_seed(second)]
 
 
 def _units(sample: Sample) -> int:
@@ -213,13 +226,15 @@ def _units(sample: Sample) -> int:
 
 
 @lru_cache(maxsize=64)
-def resampled(sample: Sample, seeds: int) -> Floats:
-    """The figure in each of the resamples, which are the same for all arms on these examples."""
-    size = statistics.RESAMPLES if sample.metric.additive else _FIGURE_RESAMPLES
-    draws = statistics.draw(len(sample.examples), seeds, sample.groups, size)
+def resampled(sample: Sample, seeds: int | None = None) -> Floats:
+    """The figure in each of the resamples, which are the same for all arms on these examples: over all its seeds, or
+    over so many drawn anew each time."""
+    size, own = statistics.RESAMPLES if sample.metric.additive else _FIGURE_RESAMPLES, len(sample.scores)
+    draws = statistics.draw(len(sample.examples), seeds or 1, sample.groups, size)
+    draws = draws if seeds else statistics.every_seed(draws, own)
     if sample.metric.additive:
         return statistics.resampled_means(sample.scores, draws)
-    return statistics.resampled_figures(_seed_figures(sample), len(sample.scores), draws)
+    return statistics.resampled_figures(_seed_figures(sample), own, draws)
 
 
 @runtime_checkable

@@ -122,8 +122,9 @@ def _mean(rights: Floats, groups: tuple[str, ...] | None) -> Estimate:
 
 def _percentiles(rights: Floats, groups: tuple[str, ...] | None) -> statistics.Interval:
     units = rights.shape[1] if groups is None else len(set(groups))
-    draws = statistics.draw(rights.shape[1], len(rights), groups)
-    return statistics.percentiles(statistics.resampled_means(rights, draws), units)
+    draws = statistics.every_seed(statistics.draw(rights.shape[1], 1, groups), len(rights))
+    values = statistics.with_seeds(statistics.resampled_means(rights, draws), [rights.mean(axis=1)], units)
+    return statistics.percentiles(values, units)
 
 
 def _spread(rights: Floats) -> tuple[float, ...]:

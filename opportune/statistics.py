@@ -3,15 +3,18 @@
 One share of right answers: Wilson's interval (1927), with an effective sample size where examples come in groups. Two
 recipes on the same examples: Tango's score interval (1998) and the exact test of McNemar (1947). Everything else
 (several seeds, scores that are no shares, groups in pairs, figures that are no means): the bootstrap over examples or
-groups and over seeds (Owen 2007), with percentiles expanded for few examples (Hesterberg 2015). Random draws are
-seeded, and the same for the same number of examples: a page read twice says the same, and pairs stay pairs.
+groups, with percentiles expanded for few of them (Hesterberg 2015). Resampling two or three seeds would keep half or
+two thirds of their variance: the unbiased one is added instead, and the whole follows Student's distribution with as
+few degrees of freedom as the seeds' share of it leaves. What is no interval of one figure (how many labels a method is
+worth) resamples seeds as well (Owen 2007). Random draws are seeded, and the same for the same number of examples: a
+page read twice says the same, and pairs stay pairs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -190,6 +193,40 @@ def _parts(counts: NDArray[np.uint16]) -> int:
 def _seed_places(draws: Draws, seeds: int) -> Integers:
     """Which seeds each resample takes; recipes with the same number of seeds take the same ones."""
     return (draws.seeds[:, :seeds] * seeds).astype(np.int64)
+
+
+def every_seed(draws: Draws, seeds: int) -> Draws:
+    """The same resamples of examples, each with all seeds, once."""
+    return replace(draws, seeds=np.tile((np.arange(seeds) + 0.5) / seeds, (len(draws.counts), 1)))
+
+
+def seed_variance(by_seed: Sequence[Floats]) -> float:
+    """The variance that seeds bring into a sum of means, from the figures of each mean by seed; 0 for one seed."""
+    return sum(_mean_variance(figures) for figures in by_seed)
+
+
+def _mean_variance(figures: Floats) -> float:
+    return float(figures.var(ddof=1)) / figures.size if figures.size > 1 else 0.0
+
+
+def with_seeds(values: Floats, by_seed: Sequence[Floats], units: int) -> Floats:
+    """Bootstrap values over examples with the chance of the seeds in them, for `percentiles` and `bootstrap_p`.
+
+    Student's degrees of freedom are those of the seeds over their share of the variance: one less than seeds where they
+    alone matter, many where they agree. (With the share's square, as Welch has it, two seeds would cover only 0.87.)
+    """
+    from scipy.special import ndtri, stdtr, stdtrit
+
+    seeds = seed_variance(by_seed)
+    if seeds == 0 or units < 2:
+        return values
+    whole = float(values.var()) + seeds
+    freedom = whole / sum(_mean_variance(figures) / (figures.size - 1) for figures in by_seed if figures.size > 1)
+    away = values - values.mean() + math.sqrt(seeds) * np.random.default_rng(1).standard_normal(values.size)
+    ranks = (away.argsort().argsort() + 0.5) / away.size
+    levels = stdtr(units - 1, ndtri(ranks) / math.sqrt(units / (units - 1)))  # as `bootstrap_p` reads ranks
+    stretch = stdtrit(min(freedom, units - 1), levels) / stdtrit(units - 1, levels)
+    return np.asarray(values.mean() + away * np.where(np.isfinite(stretch), stretch, 1.0))
 
 
 def percentiles(values: Floats, units: int) -> Interval:

@@ -56,6 +56,23 @@ def test_who_wants_what_another_process_trains_waits_and_takes_it(tmp_path: Path
     process.join(60)
 
 
+def test_weights_trained_before_bring_the_dev_scores_of_the_same_metric_and_asking_only(tmp_path: Path) -> None:
+    model, runs = str(save_folder(tmp_path / "model")), tmp_path / "runs"
+
+    def scored(*recipes: str, metric: str = "accuracy") -> bool:
+        task = replace(toy_task(), metric=metric)
+        run = compare(task, recipes=recipes, models=[model], dtype="float32", runs=runs).run
+        with Store.open(runs, create=False) as store:
+            return any("dev_score" in point.values for point in store.curves(run))
+
+    assert scored(RECIPE)
+    assert scored(RECIPE, "majority")
+    assert not scored(RECIPE, metric="macro-f1")
+    assert not scored(f"{RECIPE}+zero-shot:calibrate=contextual")
+    assert scored(RECIPE, "zero-shot")
+    assert len(list((runs / "artefacts").iterdir())) == 1
+
+
 def test_two_processes_may_note_the_same_loss_at_once(tmp_path: Path, monkeypatch: Any) -> None:
     nothing: Any = type("Text", (), {"digest": "d"})()
     with Store.open(tmp_path) as store:

@@ -67,6 +67,8 @@ def test_list_names_everything(capsys):
     ("arguments", "said"),
     [
         (["compare", "nowhere.csv"], "nowhere.csv: no such file"),
+        (["compare", "n" * 300], "cannot be read (File name too long)"),
+        (["compare", "rows.csv", "--model", "n" * 300], "File name too long"),
         (["compare", "rows.csv", "--target", "sort"], "sort"),
         (["compare", "rows.csv", "--try", "k-shots"], "unknown name 'k-shots'"),
         (["compare", "rows.csv", "--try", "k-shot:k=0"], "out of range"),

@@ -238,6 +238,18 @@ def test_what_fails_somewhere_is_left_out_there_and_told(model, tmp_path):
     assert any("budget=300" in note and "failed" in note for note in found.notes)
 
 
+def test_a_recipe_starts_where_a_draw_holds_something_to_teach_by(model, tmp_path):
+    task = toy_task("text")
+    train = tuple(replace(e, rationale="It grows." if place == 3 else None) for place, e in enumerate(task.train))
+    task = replace(task, train=train, dev=tuple(replace(e, rationale="It cuts.") for e in task.dev))
+    held = [draw for draw in range(2) if train[3] in draw_train(task, 4, draw)]
+    assert len(held) < 2
+    recipe = "lora:rank=2,rate=1e-3,epochs=1+chain-of-thought:k=0,max_tokens=8"
+    found = curve(task, recipes=[recipe], sizes=[4, 16], draws=2, models=[model], runs=tmp_path)
+    assert [(point.size, len(point.by_draw)) for point in found.lines[0].points] == [(4, 1)] * len(held) + [(16, 1)]
+    assert any("left out at small sizes" in note and "nothing to teach by" in note for note in found.notes)
+
+
 def test_a_curve_of_nothing_is_no_curve(model, tmp_path):
     with pytest.raises(RecipeError, match="nothing could be measured: k-shot:k=8 is left out"):
         curve(toy_task(), recipes=["k-shot:k=8"], sizes=[2, 4], draws=1, models=[model], runs=tmp_path)

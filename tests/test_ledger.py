@@ -44,23 +44,26 @@ def test_a_corrected_prediction_that_was_right_keeps_the_correction():
 def test_arms_that_pass_the_budget_are_left_out_with_the_reason():
     items = [arm(60.0, None, hash="a", status="pending"), arm(600.0, None, hash="b", status="pending"),
              arm(50.0, None, hash="c", status="pending")]  # fmt: skip
-    out = left_out(items, [time_limit(items, 120.0)])
+    out = left_out(items, [time_limit(120.0)])
     assert set(out) == {("b", 0)}
     assert "10.0 min predicted" in out["b", 0]
-    assert left_out(items, [time_limit(items, 1e9)]) == {}
+    assert left_out(items, [time_limit(1e9)]) == {}
     assert left_out(items, []) == {}
 
 
-@pytest.mark.parametrize("took", [1.0, 55.0, 200.0])
-def test_the_same_budget_again_leaves_out_the_same_arms(took):
-    """However long those that ran took: what an arm that is done took, or was predicted, is used up."""
-    before = [arm(60.0, None, hash="a", status="pending"), arm(100.0, None, hash="b", status="pending"),
-              arm(50.0, None, hash="c", status="pending")]  # fmt: skip
-    out = left_out(before, [time_limit(before, 120.0)])
-    after = [arm(60.0, took, hash="a"), arm(100.0, None, hash="b", status="failed"), arm(50.0, took, hash="c")]
-    again = left_out(after, [time_limit(after, 120.0)])
-    assert set(again) == set(out) == {("b", 0)}
-    assert left_out(after, [time_limit(after, 1e3)]) == {}
+@pytest.mark.parametrize("took", [1.0, 55.0, 2000.0])
+def test_the_same_budget_leaves_out_the_same_arms_wherever_the_run_was_interrupted(took):
+    """However long those that ran took."""
+    begun = [arm(60.0, None, hash="a", status="pending"), arm(100.0, None, hash="b", status="pending"),
+             arm(50.0, None, hash="c", status="pending"), arm(20.0, None, hash="d", status="pending")]  # fmt: skip
+    out = left_out(begun, [time_limit(120.0)])
+    assert set(out) == {("b", 0), ("d", 0)}
+    ends = [arm(60.0, took, hash="a"), arm(100.0, None, hash="b", status="failed"), arm(50.0, took, hash="c"), begun[3]]
+    for interrupted in range(5):
+        assert left_out(ends[:interrupted] + begun[interrupted:], [time_limit(120.0)]) == out
+    under_way = [ends[0], ends[1], replace(begun[2], status="running"), begun[3]]
+    assert left_out(under_way, [time_limit(120.0)]) == out
+    assert left_out(ends, [time_limit(1e3)]) == {}
 
 
 def test_dollars_are_counted_in_order_on_what_earlier_sittings_paid():
@@ -72,7 +75,7 @@ def test_dollars_are_counted_in_order_on_what_earlier_sittings_paid():
     assert set(left_out(items, [dollar_limit(1.0, 0.2, {})])) == {("b", 0), ("c", 0)}
     # What an arm has paid already it does not pay again.
     assert set(left_out(items, [dollar_limit(1.0, 0.2, {("a", 0): 0.2})])) == {("b", 0)}
-    both = left_out(items, [time_limit(items, 5.0), dollar_limit(1.0, 0.0, {})])
+    both = left_out(items, [time_limit(5.0), dollar_limit(1.0, 0.0, {})])
     assert set(both) == {("b", 0), ("free", 0)}
     assert "the cap of $1" in both["b", 0]
 

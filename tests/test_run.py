@@ -70,6 +70,27 @@ def test_the_trained_arm_keeps_its_search_and_its_curve(runs):
         assert any("dev_score" in point.values for point in curve)
 
 
+def test_the_methods_of_a_chain_keep_their_curves_and_rates_apart(model, tmp_path):
+    chain = "lora:rank=2,epochs=2,batch=4+full:epochs=1,batch=4+zero-shot"
+    done = compare(toy_task(), recipes=[chain], models=[model], dtype="float32", runs=tmp_path)
+    with Store.open(tmp_path, create=False) as store:
+        (arm,) = store.arms(done.run)
+        curves = {}
+        for point in store.curves(done.run):
+            curves.setdefault(point.trial, []).append(point.step)
+    assert {trial.partition(": ")[0] for trial in curves} == {"1 lora", "2 full"}
+    trained = {method: [step for step in curves[f"{method}: final"] if step] for method in ("1 lora", "2 full")}
+    assert trained == {"1 lora": list(range(1, 9)), "2 full": list(range(1, 5))}
+    chosen = [(trial.method, trial.rate) for trial in arm.facts.trials if trial.chosen]
+    assert [method for method, _ in chosen] == ["1 lora", "2 full"]
+    assert chosen[1][1] == arm.facts.rate
+    page = (tmp_path / done.run / "report.html").read_text()
+    assert "Learning curves of" in page
+    assert page.count("<b>chosen</b>") == 2
+    for method in trained:
+        assert f"{chain}: {method}" in page
+
+
 def test_what_two_arms_ask_alike_is_computed_once_and_charged_twice(model, tmp_path):
     done = compare(toy_task(), recipes=["k-shot:k=4", "k-shot:k=4,calibrate=contextual"], models=[model], runs=tmp_path)
     plain, calibrated = done.rows

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opportune.errors import RecipeError
+from opportune.recipe import arms
 from opportune.spec import ModelRef, Part, Recipe, parse
 
 names = st.from_regex(r"[A-Za-z0-9_-]+", fullmatch=True)
@@ -56,3 +57,10 @@ def test_types_are_told_apart():
 def test_errors_name_the_place(text, place):
     with pytest.raises(RecipeError, match=place):
         parse(text)
+
+
+@pytest.mark.parametrize("model", ["/home/me@corp/m", 'a "b"', "plain"])
+def test_an_arm_is_named_by_what_reads_back_the_same(model):
+    (arm,) = arms(f"k-shot:k=4@{ModelRef(model)}", (ModelRef("m"),))
+    assert arm.model == ModelRef(model)
+    assert parse(arm.text) == Recipe((Part("k-shot", {"k": 4}),), ModelRef(model))

@@ -9,18 +9,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 
+def _plain(text: str) -> TextColumn:
+    """A column in which nothing means anything to rich: recipes hold brackets."""
+    return TextColumn(text, markup=False)
+
+
 class Live:
     """One bar, shown within `with`, and what is said above it. Without a terminal there are only the lines."""
 
     def __init__(self, *before: str, width: int = 20, after: tuple[str, ...] = (), **fields: Any) -> None:
         """`before` and `after` the bar stand texts as rich's columns have them, over the `fields` of its task."""
-        self._console = Console(stderr=True, emoji=False)
+        self._console = Console(stderr=True, emoji=False, markup=False)
         self._progress = Progress(
-            *map(TextColumn, before),
+            *map(_plain, before),
             BarColumn(bar_width=width),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            *map(TextColumn, after),
+            *map(_plain, after),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
@@ -45,4 +50,4 @@ class Live:
 
     def say(self, text: str | Text) -> None:
         """A line of its own, in which nothing means anything to rich."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, highlight=False, soft_wrap=True)

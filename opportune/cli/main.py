@@ -34,7 +34,7 @@ app.command("export")(export.export)
 app.add_typer(cache.app, name="cache")
 
 BAD_INPUT, INTERRUPTED = 2, 130
-_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 def main(arguments: list[str] | None = None) -> None:

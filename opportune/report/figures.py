@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from markupsafe import Markup
 
 from opportune.metrics import short_name
 from opportune.recommend import price
-from opportune.records import CurvePoint
+from opportune.records import CurvePoint, Facts, Trial
 from opportune.report import numbers, plots, scatter
 from opportune.report.plots import Chart, Curve
 from opportune.report.scatter import Kind, Point
@@ -143,17 +144,35 @@ def confusions(comparison: Comparison) -> list[Figure]:
 
 
 def learning_curves(comparison: Comparison, arms: dict[ArmKey, str], stored: Iterable[CurvePoint]) -> list[Figure]:
-    """A plot for each trained arm and seed."""
-    by_arm: dict[ArmKey, list[CurvePoint]] = {}
+    """A plot for each trained arm and seed, of a chain for each of its methods."""
+    by_arm: dict[ArmKey, dict[str, list[CurvePoint]]] = {}
     for point in stored:
-        by_arm.setdefault((point.hash, point.seed), []).append(point)
+        method, _, trial = point.trial.rpartition(": ")
+        mine = by_arm.setdefault((point.hash, point.seed), {}).setdefault(method, [])
+        mine.append(replace(point, trial=trial))
     found = []
     for key, name in arms.items():
-        curves = _curves(by_arm.get(key, ()))
-        if any(curve.train_loss or curve.dev_loss for curve in curves):
-            chart = plots.learning_curves(curves, short_name(comparison.task["metric"]))
-            found.append(Figure(name, "", plots.svg(chart, f"Learning curves of {name}")))
+        for method, points in by_arm.get(key, {}).items():
+            curves, title = _curves(points), f"{name}: {method}" if method else name
+            if any(curve.train_loss or curve.dev_loss for curve in curves):
+                chart = plots.learning_curves(curves, short_name(comparison.task["metric"]))
+                found.append(Figure(title, "", plots.svg(chart, f"Learning curves of {title}")))
     return found
+
+
+def rates_tried(facts: Facts) -> list[tuple[Trial, str]]:
+    """Each learning rate that was tried, with what became of it."""
+    found = []
+    for _, group in groupby(facts.trials, lambda trial: trial.method):
+        trials = list(group)
+        found += [(trial, _fate(trial, facts.rate, trials[0], trials[-1])) for trial in trials]
+    return found
+
+
+def _fate(trial: Trial, rate: float | None, *ends: Trial) -> str:
+    if trial.rate == rate if trial.chosen is None else trial.chosen:
+        return "chosen, an end of the grid" if trial in ends else "chosen"
+    return "dropped after the probe" if trial.stopped else "trained to the end"
 
 
 def _partly(row: Row) -> bool:

@@ -74,7 +74,7 @@ def build(store: Store, run: str) -> str:
         remote=REMOTE,
         ways=SAID,
         totals=totals,
-        trained=[(names[arm.hash, arm.seed], arm.facts) for arm in arms if arm.facts.trials],
+        trained=[(names[arm.hash, arm.seed], figures.rates_tried(arm.facts)) for arm in arms if arm.facts.trials],
         arms=arms,
         data=Markup(inert_json(_transcript(store, record.id, names))),
         most_examples=MOST_EXAMPLES,

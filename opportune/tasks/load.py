@@ -66,9 +66,10 @@ def load_task(
         source, name = bundled.FOLDER, name or bundled.NAME
         input, target = input or "input", target or "target"
         instruction = bundled.INSTRUCTION if instruction is None else instruction
+    tables = read(source)
     name = name or _name_of(source)
     options = _Options(name, input, target, instruction, choices, kind, metric, limit, group, rationale, seed)
-    return _assemble(read(source), options)
+    return _assemble(tables, options)
 
 
 def task_from_records(

@@ -96,3 +96,40 @@ def test_the_bootstrap_of_macro_f1_is_that_of_its_definition_and_takes_no_second
     )
     assert scoring.resampled(found, 1)[:50] == pytest.approx(slow, abs=1e-12)
     assert interval.low < interval.value < interval.high
+
+
+def of_seeds(scores, seeds=None):
+    """Right and wrong answers, seeds x examples."""
+    examples = tuple(Example(f"e{n}", "question", "yes") for n in range(scores.shape[1]))
+    answers = tuple(tuple("yes" if right else "no" for right in row) for row in scores)
+    return Sample(metric_named("accuracy"), seeds or tuple(range(len(scores))), examples, answers, scores)
+
+
+@pytest.mark.parametrize(("seeds", "least"), [(2, 0.88), (3, 0.92), (5, 0.92)])
+@pytest.mark.parametrize("spread", [0.0, 0.05, 0.15])
+def test_intervals_over_few_seeds_hold_the_truth(seeds, least, spread):
+    random, covered, width = np.random.default_rng(8), 0, []
+    for _ in range(200):
+        chance = 0.6 + spread * random.standard_normal((seeds, 1)) + 0.15 * random.standard_normal(100)
+        found = scoring.estimate(of_seeds((random.random((seeds, 100)) < np.clip(chance, 0, 1)).astype(float)))
+        covered += found.low <= 0.6 <= found.high
+        width.append(found.high - found.low)
+    assert covered / 200 >= least
+    if not spread:  # not much wider than that of a single seed
+        assert np.median(width) < 1.5 * 2 * 1.96 * math.sqrt(0.24 / 100)
+
+
+def test_a_gain_that_one_of_two_seeds_shows_is_none():
+    random = np.random.default_rng(9)
+    base, helped = (random.random((2, 400)) < 0.5).astype(float), (random.random(400) < 0.8).astype(float)
+    found = scoring.difference(of_seeds(np.stack([helped, base[1]])), of_seeds(base))
+    assert found.value > 0.1
+    assert found.low < 0 < found.high
+    assert found.p > 0.05
+    # What moves both arms alike in each seed is no chance of the difference; without pairs it would be.
+    moved = np.stack([helped, base[0]])
+    better = moved.copy()
+    for row in better:
+        row[np.flatnonzero(row == 0)[:40]] = 1.0
+    assert scoring.difference(of_seeds(better), of_seeds(moved)).low > 0
+    assert scoring.difference(of_seeds(better, (3, 4)), of_seeds(moved)).low < 0

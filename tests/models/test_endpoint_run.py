@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from opportune.api import ask, compare, show
+from opportune.api import _Unwatched, ask, compare, show
 from opportune.cli.main import main
 from opportune.errors import ModelError, RecipeError
 from opportune.models import endpoint as endpoint_module
@@ -32,6 +32,16 @@ def task():
 
 def say(text):
     return "fruit" if any(fruit in text.rpartition("Text:")[2] for fruit in FRUIT) else "tool"
+
+
+class Noting(_Unwatched):
+    """Keeps what a run says before it goes on."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 RECIPES = ["zero-shot", "k-shot:k=4"]
@@ -107,6 +117,30 @@ def test_a_cap_is_kept_over_sittings_and_lifted_by_a_higher_one(tmp_path):
         assert [row.failed for row in lifted.rows] == [0, 0]
         assert lifted.rows[0].measured.asking.dollars > 0
         assert run(max_tokens=1).run == capped.run
+
+
+def test_an_arm_that_was_done_keeps_its_score_where_a_lower_cap_forbids_its_failed_calls(tmp_path):
+    (tmp_path / "prices.csv").write_text("model,input,output\nm,1000,1000\n")
+
+    def ill(path, body):
+        return Reply(400, error("no")) if "the file" in str(body) else None
+
+    def run(**caps):
+        where = {"base_url": server.url, "runs": tmp_path / "runs", "prices": tmp_path / "prices.csv"}
+        return compare(task(), recipes=RECIPES, models=["openai:m"], cache=False, watcher=heard, **where, **caps)
+
+    heard = Noting()
+    with StandIn(say, ways=("constrained",), reply=ill) as server:
+        first = run()
+        assert [(row.status, row.failed) for row in first.rows] == [("done", 1)] * 2
+        asked = len(server.requests)
+        capped = run(max_dollars=0.01)
+        assert not any("Text:" in str(body) for body in server.bodies()[asked:])
+    assert [row.score for row in capped.rows] == [row.score for row in first.rows]
+    assert [row.measured for row in capped.rows] == [row.measured for row in first.rows]
+    assert capped.recommended == first.recommended is not None
+    kept = [text for text in heard.notes if "its score stays, its failed calls are not made again (not run: $" in text]
+    assert len(kept) == 2
 
 
 def test_what_failed_calls_have_cost_counts_in_later_sittings(tmp_path):
