@@ -182,7 +182,11 @@ class _Plan:
     def _failed(self, store: Store, run: str) -> set[tuple[str, int]]:
         """Arms with calls to an endpoint that came to nothing: these calls, and only they, are made again."""
         remote = self._remote()
+        if not (remote or self.judge):
+            return set()
         failed = {(item.hash, item.seed) for item in store.outcomes(run) if item.status == "failed"}
+        # The calls that chose among candidates have left no outcome.
+        failed |= {(call.hash, call.seed) for call in store.calls(run) if call.error is not None}
         return {(name, seed) for name, seed in failed if self.judge or name in remote}
 
     def _remote(self) -> dict[str, Endpoint]:

@@ -11,6 +11,7 @@ from opportune.api import ask, compare, show
 from opportune.cli.main import main
 from opportune.errors import ModelError, RecipeError
 from opportune.models import endpoint as endpoint_module
+from opportune.report.table import footnotes
 from opportune.store import Store
 from tests.models.hostile import HASTY, Reply, StandIn, error
 from tests.toy import FRUIT, toy_task
@@ -81,6 +82,35 @@ def test_failed_calls_and_only_they_are_made_again(tmp_path):
         asked = [b["messages"][-1]["content"] for b in server.bodies()[before:]]
         assert (second.failed, second.score.value) == (0, 1.0)
         assert [text for text in asked if "Text:" in text and "the fig" not in text] == []
+
+
+def test_failed_calls_that_chose_among_values_are_told_and_made_again(tmp_path):
+    ill = True
+
+    def reply(path, body):
+        messages = body.get("messages", [])
+        if ill and len(messages) == 6 and "one " in messages[-1]["content"]:  # two demonstrations, a question of dev
+            return Reply(500, error("ill"))
+        if len(messages) == 10:  # with four it is wrong about tools
+            return Reply(body=server.answer("/v1/chat/completions", {"messages": [{"content": "Text: a fig"}]}))
+        return None
+
+    def run():
+        recipes = ["k-shot:k=[4,2]"]
+        return compare(task(), recipes=recipes, models=["openai:m"], base_url=server.url, runs=tmp_path)
+
+    with StandIn(say, reply=reply) as server:
+        first = run()
+        assert "k=4" in first.rows[0].seeds[0].facts.chosen
+        assert "4 of the 8 answers on dev that chose failed" in dict(footnotes(first))["k-shot:k=[4,2]"]
+        ill = False
+        second = run()
+        assert "k=2" in second.rows[0].seeds[0].facts.chosen
+        assert second.rows[0].score.value == 1.0
+        assert "failed" not in dict(footnotes(second))["k-shot:k=[4,2]"]
+        asked = len(server.requests)
+        run()
+        assert len(server.requests) == asked
 
 
 def test_a_cap_is_kept_over_sittings_and_lifted_by_a_higher_one(tmp_path):
