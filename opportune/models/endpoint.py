@@ -23,7 +23,7 @@ from opportune.models.endpoint_calls import OPENAI, Caller, Patience, Tally
 from opportune.models.endpoint_choosing import SAID, Chooser, Chosen, Way
 from opportune.models.endpoint_failures import CallError, RefusedError
 from opportune.models.endpoint_fitting import fitted, tokens
-from opportune.models.endpoint_wire import Api, Dialect, Request, beginning, request, telling, texts_of
+from opportune.models.endpoint_wire import Api, Dialect, Request, beginning, request, spoken, telling, texts_of
 from opportune.models.pacing import MOST
 from opportune.models.prices import Price, price_of
 from opportune.models.response_cache import ResponseCache
@@ -244,7 +244,7 @@ class Endpoint:
         while len(texts) < prompt.samples:  # a server may give fewer than it is asked for
             texts += await self._caller.put(
                 partial(self._request, prompt, api, len(texts)),
-                lambda answer: texts_of(answer, prompt, api),
+                lambda answer: spoken(answer, prompt, api),
                 tally,
             )
         shown = request(prompt, api, self.name, self._caller.dialect).text

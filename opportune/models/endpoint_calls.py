@@ -8,7 +8,6 @@ Keys never leave this file: not in errors, not in logs.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import re
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from opportune.errors import ModelError
 from opportune.models.budget import Budget, Spend
-from opportune.models.endpoint_failures import CallError, RefusedError, RetryError, retry_after
+from opportune.models.endpoint_failures import CallError, RefusedError, RetryError, SilentError, retry_after
 from opportune.models.endpoint_recall import Recall, Recalled
 from opportune.models.endpoint_wire import (
     PATHS,
@@ -30,6 +29,7 @@ from opportune.models.endpoint_wire import (
     Request,
     alike,
     estimated_tokens,
+    parsed,
     usage_of,
     written,
 )
@@ -44,8 +44,8 @@ T = TypeVar("T")
 OPENAI = "https://api.openai.com/v1"
 _BUSY = (429, 503)
 _BY_CHANCE = (408, 409, 425, 500, 502, 504, 520, 522, 524, 529)
+_TIMED_OUT = (408, 504, 522, 524)  # what a gateway says when whoever works behind it has not ended in time
 _LONGEST_BACKOFF = 20.0
-_HALVES = re.compile("[\ud800-\udfff]")
 _MARGIN = 4 / 3  # by which a prompt's tokens may exceed the estimate when the worst case is set aside
 
 
@@ -171,12 +171,14 @@ class Caller:
             answer, counted = await self._send(request, start, tally)
             used = self.spend(*counted)
             result = self._read(answer, read)
-            if self.memory is not None:
-                self.memory.keep(request, answer, counted, time.monotonic() - sent)
+            self._keep(request, answer, counted, sent)
             pace.answered(time.monotonic(), start, self.gate.running)
             return result
         except BrokenError as broken:
             raise RetryError(str(broken)) from None
+        except SilentError:  # paid for; asked again it would be paid again
+            self._keep(request, answer, counted, sent)
+            raise
         except RetryError as again:
             used = worst if again.perhaps_billed else Spend()
             raise
@@ -187,6 +189,10 @@ class Caller:
             tally.seconds += time.monotonic() - sent
             self.budget.settle(worst, used)
             self.gate.leave()
+
+    def _keep(self, request: Request, answer: Any, counted: tuple[int, int], sent: float) -> None:
+        if self.memory is not None:
+            self.memory.keep(request, answer, counted, time.monotonic() - sent)
 
     def _read(self, answer: Any, read: Callable[[Any], T]) -> T:
         result = read(answer)
@@ -202,7 +208,7 @@ class Caller:
         try:
             async with asyncio.timeout(self.patience.timeout):
                 response = await client.post(PATHS[request.api], cast_to=httpx2.Response, body=request.body)
-            answer = _parsed(response.text)
+            answer = parsed(response.text)
         except (TimeoutError, openai.APITimeoutError):
             pace.troubled(time.monotonic(), start)
             raise RetryError(f"no answer within {self.patience.timeout:g} s", perhaps_billed=True) from None
@@ -258,7 +264,7 @@ class Caller:
             self.gate.pace.refused(now, start, retry_after(error.response.headers))
             raise RetryError(f"the server is too busy ({status}: {message})", busy=True)
         if status in _BY_CHANCE or status >= 500:
-            raise RetryError(f"the server failed ({status}: {message})")
+            raise RetryError(f"the server failed ({status}: {message})", perhaps_billed=status in _TIMED_OUT)
         if isinstance(details, dict) and isinstance(details.get("type"), str) and "context" in details["type"]:
             kind = details["type"]
         parameter = details.get("param") if isinstance(details, dict) else None
@@ -308,10 +314,3 @@ class Caller:
         if not (key.isascii() and key.isprintable()):
             raise ModelError("OPENAI_API_KEY holds a character that no key has (a line break, an accent): set it anew")
         return AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=self.patience.timeout)
-
-
-def _parsed(text: str) -> Any:
-    """JSON without halves of characters, which nothing can encode: proxies leave them where they cut an emoji."""
-    found = json.loads(text)
-    whole = "\\ud" not in text.lower()
-    return found if whole else json.loads(_HALVES.sub("\ufffd", json.dumps(found, ensure_ascii=False)))

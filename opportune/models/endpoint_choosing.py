@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 from opportune.inference.rendering import joined, plain
 from opportune.models.endpoint_calls import Caller, Tally
 from opportune.models.endpoint_echo import LARGEST, NonsenseError, continuations
-from opportune.models.endpoint_failures import RefusedError
+from opportune.models.endpoint_failures import RefusedError, SilentError
 from opportune.models.endpoint_wire import (
     Api,
     Dialect,
@@ -30,8 +30,8 @@ from opportune.models.endpoint_wire import (
     choices_of,
     estimated_tokens,
     request,
+    spoken,
     telling,
-    texts_of,
 )
 from opportune.types import Message, Prompt
 
@@ -114,7 +114,7 @@ class Chooser:
         if way == "constrained":
             return await self._constrained(told, tally)
         api: Api = "completions" if prompt.format == "plain" else self._api
-        texts = await self._caller.put(lambda d: self._free(told, api, d), lambda a: texts_of(a, told, api), tally)
+        texts = await self._caller.put(lambda d: self._free(told, api, d), lambda a: spoken(a, told, api), tally)
         return Chosen(self._free(told, api, self._caller.dialect).text, texts[:1])
 
     # ---- echo ----
@@ -183,7 +183,7 @@ class Chooser:
             short = replace(prompt, max_tokens=room, samples=1, stop=())
             return request(short, "chat", self._caller.name, dialect, response_format=_schema(prompt.choices or ()))
 
-        text = await self._caller.put(made, lambda answer: texts_of(answer, replace(prompt, stop=()), "chat")[0], tally)
+        text = await self._caller.put(made, lambda answer: spoken(answer, replace(prompt, stop=()), "chat")[0], tally)
         return Chosen(made(self._caller.dialect).text, (_answer_in(text, prompt.choices or ()) or text,))
 
     async def _obeys(self, tally: Tally) -> bool:
@@ -193,6 +193,8 @@ class Chooser:
         except RefusedError as refusal:
             if refusal.status == 404:
                 raise
+            return False
+        except SilentError:
             return False
         return chosen.texts[0] in (_SUM.choices or ())
 
