@@ -25,7 +25,7 @@ from opportune.estimate import predict
 from opportune.fits import cannot_fit, out_of_memory
 from opportune.metrics import metric_named, resolved_name
 from opportune.models.budget import Spend
-from opportune.models.endpoint import Endpoint, is_remote
+from opportune.models.endpoint import Endpoint, Remote, is_remote
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
@@ -57,11 +57,14 @@ class Watcher(Protocol):
         ...
 
 
-def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: str = "") -> RunRecord:
-    """Run every arm that is not done yet; returns the run. Raises UsageError before anything is measured."""
+def run(
+    task: Task, settings: Settings, store: Store, watcher: Watcher, source: str = "", remote: Remote | None = None
+) -> RunRecord:
+    """Run every arm that is not done yet; returns the run. Runs that share caps are given one `remote`. Raises
+    UsageError before anything is measured."""
     metric = metric_named(task.metric)
     task = replace(task, metric=resolved_name(metric))  # with what the metric reads from files
-    pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code, settings.remote())
+    pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code, remote or settings.remote())
     arms = _arms(task, settings)
     check_arms(arms, task)
     check_metric(metric, task, pool)

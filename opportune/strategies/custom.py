@@ -96,12 +96,13 @@ class Custom:
         with self._failing(name):
             return (yield from changed(function(*arguments), drawn))
 
-    def _prompt(self, name: str, prompt: Any) -> Prompt:
+    def _prompt(self, name: str, prompt: object) -> Prompt:
         """What one of the functions asks, lists made tuples. Raises OwnCodeError for what no model could be asked."""
         if not isinstance(prompt, Prompt):
             raise OwnCodeError(f"custom:path={self.path}: {name} yielded {prompt!r:.60}, not a Prompt, in its list")
-        lists = {key: getattr(prompt, key) for key in ("messages", "choices", "stop")}
-        prompt = replace(prompt, **{key: tuple(value) for key, value in lists.items() if isinstance(value, list)})
+        prompt = replace(
+            prompt, messages=_tuple(prompt.messages), choices=_tuple(prompt.choices), stop=_tuple(prompt.stop)
+        )
         if (fault := _fault_of_prompt(prompt)) is not None:
             raise OwnCodeError(f"custom:path={self.path}: {name} yielded a Prompt {fault}")
         return prompt
@@ -142,11 +143,15 @@ def _fault_of_prompt(prompt: Any) -> str | None:
         return f"whose choices are {prompt.choices!r:.60}, not texts, at least one"
     if not _are_texts(prompt.stop):
         return f"whose stop is {prompt.stop!r:.60}, not a tuple of texts"
-    for name, kind, least in (("max_tokens", int, 1), ("samples", int, 1), ("temperature", Real, 0)):
-        value = getattr(prompt, name)
-        if not isinstance(value, kind) or not value >= least:
+    for name, kinds, least in (("max_tokens", (int,), 1), ("samples", (int,), 1), ("temperature", (int, float), 0)):
+        value: Any = getattr(prompt, name)
+        if not (isinstance(value, kinds) and value >= least):
             return f"whose {name} is {value!r:.60}, not a number from {least} on"
     return None
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _are_texts(value: Any) -> bool:

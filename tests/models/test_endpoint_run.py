@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from opportune.api import ask, compare, show
+from opportune.api import ask, compare, curve, show
 from opportune.cli.main import main
 from opportune.errors import ModelError, RecipeError
 from opportune.models import endpoint as endpoint_module
@@ -137,6 +137,20 @@ def test_a_cap_is_kept_over_sittings_and_lifted_by_a_higher_one(tmp_path):
         assert [row.failed for row in lifted.rows] == [0, 0]
         assert lifted.rows[0].measured.asking.dollars > 0
         assert run(max_tokens=1).run == capped.run
+
+
+def test_a_curve_keeps_its_caps_over_all_its_runs(tmp_path):
+    def run(cap):
+        where = {"models": ["openai:m"], "base_url": server.url, "cache": False, "runs": tmp_path}
+        return curve(task(), recipes=["k-shot:k=2"], sizes=[4, 8, 16], draws=2, max_tokens=cap, **where)
+
+    with StandIn(say, ways=("constrained",)) as server:
+        run(600)
+        paid = server.tokens_in + server.tokens_out
+        assert 300 < paid <= 600
+        lifted = run(100_000)
+        assert server.tokens_in + server.tokens_out > 1000
+        assert [point.score.value for point in lifted.lines[0].points] == [1.0] * 3
 
 
 def test_what_failed_calls_have_cost_counts_in_later_sittings(tmp_path):
