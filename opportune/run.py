@@ -222,9 +222,12 @@ class _Plan:
                 yield call, endpoint.spend(call.tokens_in - call.cached_in, call.tokens_out - call.cached_out)
 
     def notes(self) -> list[str]:
-        """What to know of the endpoints before anything runs."""
+        """What to know of the endpoints, and of what is left out, before anything runs."""
         endpoints = dict.fromkeys([*self._remote().values(), *([self.judge] if self.judge else [])])
-        return [f"model {endpoint.info.name}: {endpoint.describe()}" for endpoint in endpoints]
+        found = [f"model {endpoint.info.name}: {endpoint.describe()}" for endpoint in endpoints]
+        if wanting := recipes_.wanting(self.settings.recipes, self.task):
+            found.append(f"left out, for {len(self.task.train)} training examples are too few: {', '.join(wanting)}")
+        return found
 
     def skipped(self, store: Store, items: Sequence[ArmRecord], watcher: Watcher) -> dict[tuple[str, int], str]:
         """(hash, seed) -> why an arm does not run: it cannot fit the memory, or would pass a limit."""
