@@ -2,15 +2,12 @@
 
 A refusal for being too busy (429, 503) holds all calls (`pacing`); what goes wrong by chance (5xx, timeouts, broken
 connections and bodies) is tried again after a random time that doubles; a wrong key or name is a ModelError at once.
-Keys never leave this file: not in errors, not in logs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from opportune.errors import ModelError
 from opportune.models.budget import Budget, Spend
 from opportune.models.endpoint_failures import CallError, RefusedError, RetryError, SilentError, retry_after
+from opportune.models.endpoint_key import USUAL, Key
 from opportune.models.endpoint_recall import Recall, Recalled
 from opportune.models.endpoint_wire import (
     PATHS,
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
 T = TypeVar("T")
-OPENAI = "https://api.openai.com/v1"
 _BUSY = (429, 503)
 _BY_CHANCE = (408, 409, 425, 500, 502, 504, 520, 522, 524, 529)
 _TIMED_OUT = (408, 504, 522, 524)  # what a gateway says when whoever works behind it has not ended in time
@@ -91,7 +88,9 @@ class Caller:
         budget: Budget,
         price: Price | None,
         cache: ResponseCache | None = None,
+        key: Key = USUAL,
     ) -> None:
+        self._key = key
         self.base_url, self.name, self.patience, self.budget, self.price = base_url, name, patience, budget, price
         self.memory = Recall(cache, base_url, name, price) if cache else None
         self.absent: str | None = None  # why the server cannot be reached, where that is known beforehand
@@ -219,7 +218,7 @@ class Caller:
             if unsent:
                 pace.troubled(time.monotonic(), start)
             reason = f"{self.base_url} cannot be reached" if unsent else "the connection broke"
-            cause = self.redacted(str(error.__cause__ or error)).strip()
+            cause = self._key.redacted(str(error.__cause__ or error)).strip()
             raise RetryError(f"{reason}: {cause}" if cause else reason, perhaps_billed=not unsent) from None
         except ValueError:
             raise RetryError("a reply that is no JSON", perhaps_billed=True) from None
@@ -245,19 +244,17 @@ class Caller:
                 self._explain(error, time.monotonic())
         except openai.APIConnectionError as error:
             if isinstance(error.__cause__, httpx2.ConnectError):
-                self.absent = f"{self.base_url} cannot be reached: {self.redacted(str(error.__cause__)).strip()}"
+                self.absent = f"{self.base_url} cannot be reached: {self._key.redacted(str(error.__cause__)).strip()}"
 
     def _explain(self, error: APIStatusError, start: float) -> NoReturn:
         """Raise what an error status means."""
         status, now = error.status_code, time.monotonic()
         details = error.body.get("error", error.body) if isinstance(error.body, dict) else error.body
         told = details.get("message") if isinstance(details, dict) else details
-        message = " ".join(self.redacted(str(told or "")).split())[:300] or "without a reason"
+        message = " ".join(self._key.redacted(str(told or "")).split())[:300] or "without a reason"
         kind = next((details[k] for k in ("code", "type") if isinstance(details, dict) and details.get(k)), None)
         if status in (401, 403):
-            raise ModelError(
-                f"{self.base_url} refuses the key ({status}: {message}): set OPENAI_API_KEY to a valid one"
-            )
+            raise self._key.refused(self.base_url, f"{status}: {message}")
         if status == 402 or kind == "insufficient_quota":
             raise ModelError(f"{self.base_url}: the account has no money or quota left ({status}: {message})")
         if status in _BUSY:
@@ -297,20 +294,11 @@ class Caller:
         """What the server calls the model, where that is not what it was asked for."""
         return next((name for name in self._names[1:] if not alike(self.name, name)), None)
 
-    def redacted(self, text: str) -> str:
-        """A server's words without any key that they quote."""
-        text = re.sub(r"Bearer [^\s'\"]+", "Bearer ...", text)
-        key = os.environ.get("OPENAI_API_KEY", "").strip()
-        return re.sub(r"sk-[\w*.-]+", "sk-...", text.replace(key, "...") if key else text)
-
     @cached_property
     def client(self) -> AsyncOpenAI:
         """The official client, its own retries off."""
         from openai import AsyncOpenAI
 
-        key = os.environ.get("OPENAI_API_KEY", "").strip() or ("none" if self.base_url != OPENAI else None)
-        if key is None:
-            raise ModelError(f"{self.base_url} needs a key: set OPENAI_API_KEY, or name another server with --base-url")
-        if not (key.isascii() and key.isprintable()):
-            raise ModelError("OPENAI_API_KEY holds a character that no key has (a line break, an accent): set it anew")
-        return AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=self.patience.timeout)
+        return AsyncOpenAI(
+            api_key=self._key.read(self.base_url), base_url=self.base_url, max_retries=0, timeout=self.patience.timeout
+        )
