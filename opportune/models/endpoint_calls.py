@@ -96,6 +96,7 @@ class Caller:
         self.absent: str | None = None  # why the server cannot be reached, where that is known beforehand
         self.gate = Gate()
         self.dialect = Dialect()
+        self._speaks = False  # whether the dialect that an earlier process found out has been looked for
         self._names: list[str] = []  # what the server has called the model; settled when two agree or one is ours
 
     async def put(
@@ -107,6 +108,9 @@ class Caller:
         retries: int | None = None,
     ) -> T:
         """As `ask`, in the server's dialect: a parameter that it does not know is left out from then on."""
+        if not self._speaks and self.memory is not None and (kept := self.memory.finding("dialect")) is not None:
+            self.dialect.length, self.dialect.without = kept[0], set(kept[1])
+        self._speaks = True
         while True:
             request = make(self.dialect)
             try:
@@ -114,6 +118,8 @@ class Caller:
             except RefusedError as refusal:
                 if not self.dialect.learn(request.body, refusal.message, refusal.parameter):
                     raise
+                if self.memory is not None:
+                    self.memory.found("dialect", [self.dialect.length, sorted(self.dialect.without)])
 
     async def ask(self, request: Request, read: Callable[[Any], T], tally: Tally, *, retries: int | None = None) -> T:
         """What `read` makes of the reply: of the one that the response cache has, else of the server's.
