@@ -76,12 +76,16 @@ class StoredArm:
         given = bool(self.config.get("options", {}).get("trust_remote_code"))
         return bool(ref.options.get("trust", given)) if ref else given
 
+    def reference(self, device: str, dtype: str) -> ModelRef:
+        """Where the model before training is, and how it is loaded."""
+        ref = self.recipe.model
+        packed = {name: value for name, value in (ref.options if ref else {}).items() if name == "quantise"}
+        return ModelRef(self.known()["path"], {"device": device, "dtype": dtype, **packed})
+
     def base(self, device: str, dtype: str) -> Local:
         """The model before training. Raises RecipeError where it is another one than the run measured."""
-        known, ref = self.known(), self.recipe.model
-        pool = ModelPool(trust=self.trusts)
-        packed = {name: value for name, value in (ref.options if ref else {}).items() if name == "quantise"}
-        model = pool.base(ModelRef(known["path"], {"device": device, "dtype": dtype, **packed}))
+        known = self.known()
+        model = ModelPool(trust=self.trusts).base(self.reference(device, dtype))
         if model.info.digest != known["digest"]:
             raise RecipeError(f"the model in {known['path']} is no longer the one that run {self.record.run} measured")
         return model

@@ -100,6 +100,11 @@ def curve(
     device: str | None = None,
     dtype: str | None = None,
     trust_remote_code: bool = False,
+    base_url: str | None = None,
+    max_dollars: float | None = None,
+    max_tokens: int | None = None,
+    prices: Path | str | None = None,
+    cache: bool = True,
     runs: Path | str = RUNS,
     watcher: CurveWatcher | None = None,
     source: str = "",
@@ -107,9 +112,17 @@ def curve(
     """Measure recipes with more and more labelled examples; None is the bundled task.
 
     Each size is measured on `draws` nested, stratified draws of train, with the same dev and test. The same call after
-    an interruption goes on where it stopped; sizes, draws and recipes can be added. Raises UsageError for bad input.
+    an interruption goes on where it stopped; sizes, draws and recipes can be added. Models behind a server are asked
+    as by `compare`, the caps holding for the whole curve. Raises UsageError for bad input.
     """
-    settings = _settings(recipes, models, device, dtype, trust_remote_code, runs)
+    settings = replace(
+        _settings(recipes, models, device, dtype, trust_remote_code, runs),
+        base_url=base_url,
+        max_dollars=max_dollars,
+        max_tokens=max_tokens,
+        prices=None if prices is None else Path(prices),
+        cache=cache,
+    )
     with Store.open(settings.runs) as store:
         return measure_curve(task or load_task(None), settings, sizes, draws, store, watcher or _Unwatched(), source)
 

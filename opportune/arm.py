@@ -74,19 +74,22 @@ class ArmRunner:
     def _search(self, arm: Arm, item: ArmRecord, model: Backend | None, key: str) -> tuple[Settled, Amount]:
         """The candidate that does best on dev (of equals the first); all of them are charged as tuning."""
         found: list[tuple[float, Settled]] = []
-        used = Amount()
+        used, failed = Amount(), 0
         for place, (strategy, part) in enumerate(zip(arm.candidates, arm.parts, strict=True)):
             settled, preparing = self._prepare(strategy, item, f"prepare-{place}", model, key)
             asking, outcomes = self._ask(settled, item, "dev", f"dev-{place}", model, key)
             self._grade(item, "dev", f"grading-dev-{place}", outcomes)
             used += preparing + asking
-            found.append((self._dev_score(item), replace(settled, chosen=str(part))))
+            asked = [one for one in self.store.outcomes(item.run, item.hash, "dev") if one.seed == item.seed]
+            failed += sum(outcome.status == "failed" for outcome in asked)
+            found.append((self._dev_score(asked), replace(settled, chosen=str(part))))
         best = max(found, key=lambda one: one[0])[1]
-        return replace(best, searched={str(settled.chosen): score for score, settled in found}), used
+        whole = len(found) * len(self.task.dev)
+        notes = (f"{failed} of the {whole} answers on dev that chose failed, and count as wrong",) if failed else ()
+        return replace(best, searched={str(settled.chosen): score for score, settled in found}, notes=notes), used
 
-    def _dev_score(self, item: ArmRecord) -> float:
+    def _dev_score(self, asked: Sequence[OutcomeRecord]) -> float:
         """The metric on dev, as the comparison will read it; a failed call counts as wrong."""
-        asked = [outcome for outcome in self.store.outcomes(item.run, item.hash, "dev") if outcome.seed == item.seed]
         sample = scoring.sample(self.metric, asked, self.task.dev)
         return (scoring.strict_figure(sample) if sample else None) or 0.0
 
@@ -109,8 +112,12 @@ class ArmRunner:
             outcomes = evaluate.evaluate(
                 settled.strategy, self.task.view(), settled.prepared, examples, model, self.metric, journal
             )
-        self.store.put_outcomes([_outcome_record(item, split, outcome) for outcome in outcomes])
+        if not isinstance(self.metric, Graded):  # else they have no score yet
+            self._keep(item, split, outcomes)
         return self._used(item, stage, model, meter.amount), outcomes
+
+    def _keep(self, item: ArmRecord, split: Split, outcomes: Sequence[Outcome]) -> None:
+        self.store.put_outcomes([_outcome_record(item, split, outcome) for outcome in outcomes])
 
     def _grade(self, item: ArmRecord, split: Split, stage: str, answered: Sequence[Outcome]) -> Amount | None:
         """Have the answers graded, where the metric asks a model to; what that used."""
@@ -118,7 +125,7 @@ class ArmRunner:
             return None
         judge: Backend = self.pool.view(model_ref(self.metric.model))
         graded = evaluate.grade(self.metric, answered, judge, self._journal(item, stage, judge, key_of(judge.info)))
-        self.store.put_outcomes([_outcome_record(item, split, outcome) for outcome in graded])
+        self._keep(item, split, graded)
         return self._used(item, stage, judge, Amount())
 
     def _used(self, item: ArmRecord, stage: str, model: Backend | None, metered: Amount) -> Amount:
@@ -156,7 +163,7 @@ class ArmRunner:
             tokens_cut=sum(completion.tokens_cut for completion in completions),
             chosen=settled.chosen,
             searched=settled.searched or {},
-            notes=tuple(getattr(settled.prepared, "notes", ())),
+            notes=(*getattr(settled.prepared, "notes", ()), *settled.notes),
             content_free=aside.content_free(settled, view, outcomes, model),
             agreement=aside.agreement(outcomes),
             revised=aside.revised(outcomes, self.metric),

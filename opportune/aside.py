@@ -40,6 +40,7 @@ class Settled:
     prepared: Any
     chosen: str | None = None
     searched: dict[str, float] | None = None
+    notes: tuple[str, ...] = ()  # what must be known about the choice
 
 
 def latency(

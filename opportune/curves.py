@@ -18,7 +18,7 @@ from opportune.estimate import predict
 from opportune.evaluate import NoJournal
 from opportune.labels import Curves, Measured
 from opportune.metrics import metric_named, short_name
-from opportune.models.endpoint import is_remote
+from opportune.models.endpoint import Remote, is_remote
 from opportune.models.pool import ModelPool
 from opportune.models.scripted import Scripted
 from opportune.recipe import Arm
@@ -75,11 +75,12 @@ def curve(
     cells, notes = _cells(task, [arm for arm in arms if arm not in flat], sizes, draws)
     if flat:
         cells.insert(0, Cell(len(task.train), 0, replace(task, name=f"{task.name}, any number of labels"), tuple(flat)))
-    watcher.plan(_predicted(cells, settings))
+    remote = settings.remote()  # one for all runs, whose calls have their caps in common
+    watcher.plan(_predicted(cells, settings, remote))
     found: dict[str, dict[int, list[tuple[str, list[OutcomeRecord]]]]] = {arm.text: {} for arm in arms}
     for place, cell in enumerate(cells):
         watcher.cell(place, cell.task.name)
-        name, outcomes, failures = _measure(cell, settings, store, watcher, source)
+        name, outcomes, failures = _measure(cell, settings, store, watcher, source, remote)
         notes += failures
         for text, answered in outcomes.items():
             found[text].setdefault(cell.size, []).append((name, answered))
@@ -172,9 +173,9 @@ def _unable(arm: Arm, task: Task) -> str | None:
     return None
 
 
-def _predicted(cells: Sequence[Cell], settings: Settings) -> list[float]:
+def _predicted(cells: Sequence[Cell], settings: Settings, remote: Remote) -> list[float]:
     """The seconds of each run. Draws of one size take alike."""
-    pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code, settings.remote())
+    pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code, remote)
     known: dict[tuple[int, str], float] = {}
     for cell in cells:
         for arm in cell.arms:
@@ -185,11 +186,11 @@ def _predicted(cells: Sequence[Cell], settings: Settings) -> list[float]:
 
 
 def _measure(
-    cell: Cell, settings: Settings, store: Store, watcher: Watcher, source: str
+    cell: Cell, settings: Settings, store: Store, watcher: Watcher, source: str, remote: Remote
 ) -> tuple[str, dict[str, list[OutcomeRecord]], list[str]]:
     """Run a cell, or find it done; its run, the test outcomes of each recipe, and which failed."""
     asked = replace(settings, recipes=tuple(arm.text for arm in cell.arms), seeds=1, growing=True)
-    record = run(cell.task, asked, store, watcher, source)
+    record = run(cell.task, asked, store, watcher, source, remote)
     store.finish_run(record.id)
     resolved = {arm.resolved["recipe"]: arm for arm in store.arms(record.id)}
     outcomes, failures = {}, []

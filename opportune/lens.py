@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from opportune import evaluate
 from opportune import recipe as recipes_
-from opportune.answering import Answerer, finished
+from opportune.answering import Answerer, StoredArm, finished
 from opportune.distributions import are_logs, divergence, entropy, jensen_shannon, normalised
 from opportune.errors import OpportuneError, RecipeError, StoreError
 from opportune.evaluate import NoJournal
@@ -30,7 +30,7 @@ from opportune.settings import DEFAULT_MODEL
 from opportune.spec import ModelRef
 from opportune.store import Store
 from opportune.tasks.load import load_task
-from opportune.types import Answer, Completion, Flow, Prompt, Question, Task, TaskView, digest
+from opportune.types import REMOTE, Answer, Completion, Flow, Prompt, Question, Task, TaskView, digest
 
 _MARKS = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"})
 
@@ -124,7 +124,7 @@ def look(
     """Look at an input through recipes, in their order.
 
     `run` names the run that trained recipes come from, by default the latest that has them finished; it then also gives
-    the task and the model where none is named. Else the task is the bundled one. Raises UsageError for a recipe that
+    the task, and the model where none is named. Else the task is the bundled one. Raises UsageError for a recipe that
     cannot be looked at, before anything is computed where that can be known.
     """
     if not text.strip() or not recipes:
@@ -133,15 +133,15 @@ def look(
     asked = [_arm(recipe, recipes_.model_ref(model or DEFAULT_MODEL)) for recipe in recipes]
     stored = _stored(asked, recipes, model, run, Path(runs))
     view, ref = task.view() if task else None, recipes_.model_ref(model) if model else None
+    if run is not None and not stored:
+        measured, own = _ground(run, Path(runs))
+        _check_same(view, measured, run)
+        view, ref = measured, ref or own
     found: dict[int, Reading] = {}
     for place, (name, recipe) in stored.items():
         with Store.open(runs, create=False) as store:
             answerer = Answerer(store, name, recipe)
-        if view is not None and view != answerer.view:
-            raise RecipeError(
-                f"run {name} measured {recipe!r} on another task ({answerer.view.name}); leave the task out, or look "
-                "at recipes of one run"
-            )
+        _check_same(view, answerer.view, name)
         view, local = answerer.view, _local(answerer.model, recipe)
         packed = {"quantise": local.info.quantise} if local.info.quantise else {}
         ref = ref or ModelRef(local.info.path, {"device": local.info.device, "dtype": local.info.dtype, **packed})
@@ -198,6 +198,26 @@ def _stored(
                 f"--try '{recipe}'` first, or name the run that has it with --run"
             )
     return found
+
+
+def _ground(run: str, runs: Path) -> tuple[TaskView, ModelRef]:
+    """The task of a run and a model that it asked. Raises RecipeError for one that asked no local model."""
+    with Store.open(runs, create=False) as store:
+        record = store.run(run)
+        for arm in store.arms(record.id):
+            if arm.status == "done" and arm.model is not None:
+                stored = StoredArm.find(store, record.id, arm.recipe)
+                if (known := stored.known())["device"] != REMOTE:
+                    return stored.view, stored.reference(known["device"], known["dtype"])
+    raise RecipeError(f"run {record.id} has finished no recipe on a local model: leave --run out")
+
+
+def _check_same(view: TaskView | None, measured: TaskView, run: str) -> None:
+    """Raises RecipeError where another task is given than the run measured."""
+    if view is not None and view != measured:
+        raise RecipeError(
+            f"run {run} measured another task ({measured.name}); leave the task out, or look at recipes of one run"
+        )
 
 
 def _finished(

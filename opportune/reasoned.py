@@ -74,7 +74,8 @@ def _sentence(arm: Candidate, direct: Candidate, difference: Difference, chance:
     )
     reasons = [*_figures(arm), *_floor(direct, chance)]
     if not reasons:
-        reasons = ["its answers can be read, and are wrong more often"]
+        often = "more often" if difference.value < 0 else "as often"
+        reasons = [f"its answers can be read, and are wrong {often}"]
     if 0 < size < _LARGE:
         name = _technique(arm.row) or ""
         reasons.append(

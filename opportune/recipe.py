@@ -100,15 +100,27 @@ def expanded(texts: Sequence[str], task: Task) -> list[str]:
 
 def fitting(names: Sequence[str], task: Task) -> tuple[str, ...]:
     """Those recipes that make sense for the task and do not need more examples than it has."""
+    return tuple(name for name in _sensible(names, task) if _shots(parse(name).parts[-1]) <= len(task.train))
+
+
+def wanting(texts: Sequence[str], task: Task) -> tuple[str, ...]:
+    """The recipes of the groups asked for, or the defaults, that the task has too few training examples for."""
+    names = [name for text in texts for name in GROUPS.get(text, ())] if texts else DEFAULTS
+    fit = fitting(names, task)
+    return tuple(dict.fromkeys(name for name in _sensible(names, task) if name not in fit))
+
+
+def _sensible(names: Sequence[str], task: Task) -> list[str]:
     names = [name for name in names if task.kind == "choice" or ("calibrate" not in name and name != "tfidf")]
     if task.choices is None:
         names = [_WITHOUT_LABELS.get(name, name) for name in names if name != "tfidf" and "=batch" not in name]
-    return tuple(name for name in names if _shots(name) <= len(task.train))
+    return names
 
 
-def _shots(name: str) -> int:
-    k = parse(name).parts[-1].options.get("k", 0)
-    return k if isinstance(k, int) else 0
+def _shots(part: Part) -> int:
+    """The demonstrations that a strategy asks for, or the one that it repeats."""
+    k, inner = part.options.get("k", 0), part.options.get("of")
+    return max(k if isinstance(k, int) else 0, _shots(inner.parts[-1]) if isinstance(inner, Recipe) else 0)
 
 
 def arms(text: str, models: tuple[ModelRef, ...]) -> list[Arm]:

@@ -25,7 +25,7 @@ from opportune.estimate import predict
 from opportune.fits import cannot_fit
 from opportune.metrics import metric_named, resolved_name
 from opportune.models.budget import Spend
-from opportune.models.endpoint import Endpoint, is_remote
+from opportune.models.endpoint import Endpoint, Remote, is_remote
 from opportune.models.local import Local
 from opportune.models.pool import ModelPool
 from opportune.recipe import Arm
@@ -57,11 +57,14 @@ class Watcher(Protocol):
         ...
 
 
-def run(task: Task, settings: Settings, store: Store, watcher: Watcher, source: str = "") -> RunRecord:
-    """Run every arm that is not done yet; returns the run. Raises UsageError before anything is measured."""
+def run(
+    task: Task, settings: Settings, store: Store, watcher: Watcher, source: str = "", remote: Remote | None = None
+) -> RunRecord:
+    """Run every arm that is not done yet; returns the run. Runs that share caps are given one `remote`. Raises
+    UsageError before anything is measured."""
     metric = metric_named(task.metric)
     task = replace(task, metric=resolved_name(metric))  # with what the metric reads from files
-    pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code, settings.remote())
+    pool = ModelPool(settings.device, settings.dtype, settings.trust_remote_code, remote or settings.remote())
     arms = _arms(task, settings)
     check_arms(arms, task)
     check_metric(metric, task, pool)
@@ -191,7 +194,11 @@ class _Plan:
     def _failed(self, store: Store, run: str) -> set[tuple[str, int]]:
         """Arms with calls to an endpoint that came to nothing: these calls, and only they, are made again."""
         remote = self._remote()
+        if not (remote or self.judge):
+            return set()
         failed = {(item.hash, item.seed) for item in store.outcomes(run) if item.status == "failed"}
+        # The calls that chose among candidates have left no outcome.
+        failed |= {(call.hash, call.seed) for call in store.calls(run) if call.error is not None}
         return {(name, seed) for name, seed in failed if self.judge or name in remote}
 
     def _remote(self) -> dict[str, Endpoint]:
@@ -224,9 +231,12 @@ class _Plan:
                 yield call, endpoint.spend(call.tokens_in - call.cached_in, call.tokens_out - call.cached_out)
 
     def notes(self) -> list[str]:
-        """What to know of the endpoints before anything runs."""
+        """What to know of the endpoints, and of what is left out, before anything runs."""
         endpoints = dict.fromkeys([*self._remote().values(), *([self.judge] if self.judge else [])])
-        return [f"model {endpoint.info.name}: {endpoint.describe()}" for endpoint in endpoints]
+        found = [f"model {endpoint.info.name}: {endpoint.describe()}" for endpoint in endpoints]
+        if wanting := recipes_.wanting(self.settings.recipes, self.task):
+            found.append(f"left out, for {len(self.task.train)} training examples are too few: {', '.join(wanting)}")
+        return found
 
     def skipped(self, store: Store, items: Sequence[ArmRecord], watcher: Watcher) -> dict[tuple[str, int], str]:
         """(hash, seed) -> why an arm does not run: it cannot fit the memory, or would pass a limit."""

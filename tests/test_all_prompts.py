@@ -45,3 +45,27 @@ def test_every_strategy_ends_with_sane_outcomes(kind, model, tmp_path):
         if outcome.split == "test":
             unparsed[by_hash[outcome.hash]] -= outcome.status == "unparsed"
     assert set(unparsed.values()) == {0}
+
+
+class Notes:
+    """Keeps what a run tells."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def __getattr__(self, name):
+        return lambda *given: None
+
+
+def test_of_a_group_what_needs_more_examples_than_there_are_is_left_out_and_told(model, tmp_path):
+    task, told = whole("choice"), Notes()
+    task = replace(task, train=task.train[:3])
+    found = compare(task, recipes=["all-prompts"], models=[model], dtype="float32", runs=tmp_path, watcher=told)
+    assert {row.status for row in found.rows} == {"done"}
+    assert not any("k=4" in row.recipe or "k=8" in row.recipe for row in found.rows)
+    (note,) = told.notes
+    assert note.startswith("left out, for 3 training examples are too few: k-shot:k=8, ")
+    assert "self-consistency:n=5,of=(chain-of-thought:k=4,max_tokens=64)" in note

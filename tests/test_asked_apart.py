@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
+import time
 from dataclasses import replace
 from itertools import count
 
 import pytest
 
 from opportune.answering import StoredArm
-from opportune.api import ask, compare, export
+from opportune.api import ask, compare, export, show
 from opportune.arm import ArmRunner
 from opportune.errors import OpportuneError
 from opportune.journal import key_of
@@ -105,3 +107,31 @@ def test_a_search_cut_off_does_not_pay_for_its_grades_again(tmp_path):
         cut[0] = False
         assert run().rows[0].status == "done"
     assert len(texts) == 8 + 4
+
+
+def test_answers_that_are_not_graded_yet_have_no_score(tmp_path):
+    cut, graded = [True], []
+
+    def say(text):
+        if "<answer-" in text:
+            graded.append(text)
+            if cut[0] and len(graded) == 6:
+                _thread.interrupt_main()
+                time.sleep(0.5)
+            return "Score: 5"
+        return "fruit"
+
+    task = replace(toy_task("text"), metric='rubric:text="5 is right.",model="openai:judge"')
+
+    def run():
+        where = {"base_url": server.url, "runs": tmp_path, "cache": False}
+        return compare(task, recipes=["zero-shot"], models=["openai:m"], **where)
+
+    with StandIn(say) as server:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        row = show(runs=tmp_path).rows[0]
+        assert (row.status, row.score) == ("running", None)
+        cut[0] = False
+        row = run().rows[0]
+    assert (row.status, row.score.value, row.n) == ("done", 1.0, 4)

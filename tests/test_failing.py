@@ -73,6 +73,10 @@ def test_any_other_error_of_torch_is_a_defect_that_shows(model, tmp_path, monkey
         ("return Answer('x', scores=[1, 2])", "an Answer whose scores are [1, 2]"),
         ("yield [Prompt(())]", "a Prompt whose messages are ()"),
         ("yield [Prompt((Message('user', 5),))]", "a Prompt with the content 5"),
+        ("yield [Prompt((Message('user', 'x'),), choices=['fruit', 5])]", "whose choices are ('fruit', 5), not texts"),
+        ("yield [Prompt((Message('user', 'x'),), choices=[])]", "whose choices are (), not texts, at least one"),
+        ("yield [Prompt((Message('user', 'x'),), stop='x')]", "whose stop is 'x', not a tuple of texts"),
+        ("yield [Prompt((Message('user', 'x'),), max_tokens='4')]", "whose max_tokens is '4', not a number from 1 on"),
         ("raise SystemExit(3)", "ask() failed: SystemExit: 3"),
     ],
 )
@@ -85,6 +89,22 @@ def test_a_strategy_of_ones_own_that_fails_is_a_failed_arm(model, tmp_path, line
     assert "mine.py" in found["custom"][1]
     assert "\n" not in found["custom"][1]
     assert found["zero-shot"][0] == "done"
+
+
+def test_lists_in_a_prompt_of_ones_own_are_as_good_as_tuples(model, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from opportune import Answer, Lesson, Message, Prompt\n\n"
+        "def asked(question):\n"
+        "    return Prompt([Message('user', question.input)], choices=['fruit', 'tool'], stop=['x'])\n\n"
+        "def ask(question, task):\n    yield [asked(question)]\n"
+        "    yield [Prompt((Message('user', 'x'),), stop=['.'], max_tokens=2, temperature=1)]\n"
+        "    return Answer('fruit')\n\n"
+        "def teach(example, task):\n    return [Lesson(asked(example.question), example.target)]\n"
+    )
+    own = f'custom:path="{tmp_path / "mine.py"}"'
+    recipes = [own, f"self-consistency:n=2,of=({own})", f"lora:rank=2,epochs=1,rate=1e-2+{own}"]
+    done = compare(toy_task(), recipes=recipes, models=[model], runs=tmp_path / "runs")
+    assert [(row.status, row.reason) for row in done.rows] == [("done", None)] * 3
 
 
 def test_a_strategy_that_does_not_stand_the_blank_answers_of_a_prediction_runs_without_one(model, tmp_path):

@@ -18,7 +18,7 @@ from scipy.stats import entropy as scipy_entropy
 from opportune import distributions, evaluate
 from opportune.api import compare
 from opportune.cli.main import main
-from opportune.errors import RecipeError
+from opportune.errors import RecipeError, StoreError
 from opportune.evaluate import NoJournal
 from opportune.lens import look, shown
 from opportune.models.loading import load_model
@@ -196,7 +196,18 @@ def test_a_trained_recipe_comes_from_its_run_with_task_and_model(runs, model):
     assert np.allclose(again.readings[0].log_probabilities, asked.log_probabilities, atol=1e-5)
 
 
+def test_a_run_that_is_named_gives_task_and_model_to_recipes_that_it_has_not(runs):
+    ours, theirs = (look("the plum", [recipe], run="latest", runs=runs) for recipe in ("k-shot:k=4", "zero-shot"))
+    assert ours.task == theirs.task == "toy"
+    assert ours.readings[0].model == theirs.readings[0].model
+    assert ours.readings[0].prompt.startswith(theirs.readings[0].prompt[:20])
+    with pytest.raises(StoreError, match="no run 'absent'"):
+        look("the plum", ["k-shot:k=4"], run="absent", runs=runs)
+
+
 def test_one_lens_has_one_task(runs, model):
+    with pytest.raises(RecipeError, match="another task"):
+        look("the plum", ["k-shot:k=4"], task=toy_task("text"), run="latest", runs=runs)
     with pytest.raises(RecipeError, match="another task"):
         look("the plum", [LORA], task=toy_task("text"), runs=runs)
     with pytest.raises(RecipeError, match="no run in"):

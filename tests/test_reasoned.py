@@ -55,6 +55,13 @@ def test_nothing_is_explained_away_where_reasoning_helped() -> None:
     assert why(Arm(DIRECT, (marks(40, 60),)), Arm(trained, (marks(20, 80),)), recipe=trained) is None
 
 
+def test_a_tie_is_no_loss() -> None:
+    tied = why(Arm(DIRECT, (marks(60, 40),)), Arm(COT, (marks(60, 40),))) or ""
+    assert "its answers can be read, and are wrong as often" in tied
+    lost = why(Arm(DIRECT, (marks(60, 40),)), Arm(COT, (marks(50, 50),))) or ""
+    assert "its answers can be read, and are wrong more often" in lost
+
+
 def test_it_is_compared_with_the_direct_prompt_that_led_on_dev() -> None:
     arms = [Arm("zero-shot", (marks(90, 10),), dev=("0",)), Arm(DIRECT, (marks(60, 40),)), Arm(COT, (marks(50, 50),))]
     assert f"against {DIRECT}" in (why(*arms) or "")

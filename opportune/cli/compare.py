@@ -13,14 +13,10 @@ Try = Annotated[list[str] | None, typer.Option("--try", help="A recipe, such as 
 Seeds = Annotated[int, typer.Option(min=1, help="Repeat every arm with this many seeds.")]
 Tolerance = Annotated[float, typer.Option(help="Points a cheaper arm may lose to the best and still be recommended.")]
 Price = Annotated[float | None, typer.Option("--machine-price", help="Dollars an hour of this machine.")]
-BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Server of models named openai:NAME, with its /v1.")]
-MaxDollars = Annotated[float | None, typer.Option("--max-dollars", help="Hard cap on what such models may cost.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Hard cap on what they may read and write.")]
 Budget = Annotated[
     str | None, typer.Option(help="Time for all arms, such as 20m: arms predicted to pass it do not run.")
 ]
 Volume = Annotated[float | None, typer.Option(min=1, help="Questions a month: adds costs and break-even points.")]
-Prices = Annotated[Path | None, typer.Option("--prices", help="JSON or CSV file of prices of models.")]
 General = Annotated[str | None, typer.Option(help="File or folder of general text, on which forgetting is measured.")]
 
 
@@ -43,10 +39,10 @@ def compare(
     seeds: Seeds = 1,
     tolerance: Tolerance = 3.0,
     machine_price: Price = None,
-    base_url: BaseUrl = None,
-    max_dollars: MaxDollars = None,
-    max_tokens: MaxTokens = None,
-    prices: Prices = None,
+    base_url: options.BaseUrl = None,
+    max_dollars: options.MaxDollars = None,
+    max_tokens: options.MaxTokens = None,
+    prices: options.Prices = None,
     general: General = None,
     no_cache: options.NoCache = False,
     budget: Budget = None,

@@ -31,6 +31,10 @@ Models = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Automatic by default.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16. Automatic by default.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")]
+BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Server of models named openai:NAME, with its /v1.")]
+MaxDollars = Annotated[float | None, typer.Option("--max-dollars", help="Hard cap on what such models may cost.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Hard cap on what they may read and write.")]
+Prices = Annotated[Path | None, typer.Option("--prices", help="JSON or CSV file of prices of models.")]
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Pay for calls to servers again whose answers are kept, and keep none.")
 ]

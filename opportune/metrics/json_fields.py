@@ -56,5 +56,12 @@ def _same(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, int | float) and isinstance(found, int | float):
         # True is no 1, though Python says so.
         same_kind = isinstance(wanted, bool) == isinstance(found, bool)
-        return same_kind and math.isclose(found, wanted, rel_tol=1e-6, abs_tol=1e-9)
+        return same_kind and (found == wanted or _close(found, wanted))
     return found is None and wanted is None
+
+
+def _close(found: float, wanted: float) -> bool:
+    try:
+        return math.isclose(found, wanted, rel_tol=1e-6, abs_tol=1e-9)
+    except OverflowError:  # a whole number beyond all floats
+        return False

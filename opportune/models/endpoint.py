@@ -19,11 +19,12 @@ from opportune.inference.rendering import plain
 from opportune.models.background import handed_over
 from opportune.models.budget import Budget, CapError, Spend
 from opportune.models.endpoint_beginnings import how_to_go_on
-from opportune.models.endpoint_calls import OPENAI, Caller, Patience, Tally
+from opportune.models.endpoint_calls import Caller, Patience, Tally
 from opportune.models.endpoint_choosing import SAID, Chooser, Chosen, Way
 from opportune.models.endpoint_failures import CallError, RefusedError
 from opportune.models.endpoint_fitting import fitted, tokens
-from opportune.models.endpoint_wire import Api, Dialect, Request, beginning, request, telling, texts_of
+from opportune.models.endpoint_key import OPENAI, USUAL, Key
+from opportune.models.endpoint_wire import Api, Dialect, Request, beginning, request, spoken, telling, texts_of
 from opportune.models.pacing import MOST
 from opportune.models.prices import Price, price_of
 from opportune.models.response_cache import ResponseCache
@@ -36,6 +37,7 @@ _OPTIONS: dict[str, tuple[type, ...]] = {
     "api": (str,),
     "timeout": (int, float),
     "total": (int, float),
+    "key_env": (str,),
 }
 _ANSWER = 8  # tokens expected of a written choice
 _GREETING = Prompt((Message("user", "Say hello."),), max_tokens=16)
@@ -72,6 +74,7 @@ class Endpoint:
         price: Price | None = None,
         budget: Budget | None = None,
         cache: ResponseCache | None = None,
+        key: Key = USUAL,
     ) -> None:
         """Raises ModelError for an address that cannot be one."""
         self.name, self.api, self.price = name, api, price
@@ -85,7 +88,7 @@ class Endpoint:
             dtype="remote",
             device=REMOTE,
         )
-        self._caller = Caller(self.base_url, name, patience or Patience(), self.budget, price, cache)
+        self._caller = Caller(self.base_url, name, patience or Patience(), self.budget, price, cache, key)
         self._chooser = Chooser(self._caller, api)
         self._probing = asyncio.Lock()
         self._knows_beginnings = False
@@ -108,8 +111,17 @@ class Endpoint:
             raise RecipeError(f"model {ref}: the model's name is missing: {PREFIX}NAME")
         bare = cls(name, options.get("base_url", remote.base_url), api=api)
         price = price_of(bare.base_url, name, remote.prices)
+        # A server that a recipe names by itself is not sent the key of another.
+        usual = USUAL.variable if "base_url" not in options or bare.base_url == OPENAI else None
         return cls(
-            name, bare.base_url, api=api, patience=patience, price=price, budget=remote.budget, cache=remote.cache
+            name,
+            bare.base_url,
+            api=api,
+            patience=patience,
+            price=price,
+            budget=remote.budget,
+            cache=remote.cache,
+            key=Key(options.get("key_env", usual)),
         )
 
     @property
@@ -244,7 +256,7 @@ class Endpoint:
         while len(texts) < prompt.samples:  # a server may give fewer than it is asked for
             texts += await self._caller.put(
                 partial(self._request, prompt, api, len(texts)),
-                lambda answer: texts_of(answer, prompt, api),
+                lambda answer: spoken(answer, prompt, api),
                 tally,
             )
         shown = request(prompt, api, self.name, self._caller.dialect).text

@@ -2,16 +2,12 @@
 
 A refusal for being too busy (429, 503) holds all calls (`pacing`); what goes wrong by chance (5xx, timeouts, broken
 connections and bodies) is tried again after a random time that doubles; a wrong key or name is a ModelError at once.
-Keys never leave this file: not in errors, not in logs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from opportune.errors import ModelError
 from opportune.models.budget import Budget, Spend
-from opportune.models.endpoint_failures import CallError, RefusedError, RetryError, retry_after
+from opportune.models.endpoint_failures import CallError, RefusedError, RetryError, SilentError, retry_after
+from opportune.models.endpoint_key import USUAL, Key
 from opportune.models.endpoint_recall import Recall, Recalled
 from opportune.models.endpoint_wire import (
     PATHS,
@@ -30,6 +27,7 @@ from opportune.models.endpoint_wire import (
     Request,
     alike,
     estimated_tokens,
+    parsed,
     usage_of,
     written,
 )
@@ -41,11 +39,10 @@ if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
 T = TypeVar("T")
-OPENAI = "https://api.openai.com/v1"
 _BUSY = (429, 503)
 _BY_CHANCE = (408, 409, 425, 500, 502, 504, 520, 522, 524, 529)
+_TIMED_OUT = (408, 504, 522, 524)  # what a gateway says when whoever works behind it has not ended in time
 _LONGEST_BACKOFF = 20.0
-_HALVES = re.compile("[\ud800-\udfff]")
 _MARGIN = 4 / 3  # by which a prompt's tokens may exceed the estimate when the worst case is set aside
 
 
@@ -91,12 +88,15 @@ class Caller:
         budget: Budget,
         price: Price | None,
         cache: ResponseCache | None = None,
+        key: Key = USUAL,
     ) -> None:
+        self._key = key
         self.base_url, self.name, self.patience, self.budget, self.price = base_url, name, patience, budget, price
         self.memory = Recall(cache, base_url, name, price) if cache else None
         self.absent: str | None = None  # why the server cannot be reached, where that is known beforehand
         self.gate = Gate()
         self.dialect = Dialect()
+        self._speaks = False  # whether the dialect that an earlier process found out has been looked for
         self._names: list[str] = []  # what the server has called the model; settled when two agree or one is ours
 
     async def put(
@@ -108,6 +108,9 @@ class Caller:
         retries: int | None = None,
     ) -> T:
         """As `ask`, in the server's dialect: a parameter that it does not know is left out from then on."""
+        if not self._speaks and self.memory is not None and (kept := self.memory.finding("dialect")) is not None:
+            self.dialect.length, self.dialect.without = kept[0], set(kept[1])
+        self._speaks = True
         while True:
             request = make(self.dialect)
             try:
@@ -115,6 +118,8 @@ class Caller:
             except RefusedError as refusal:
                 if not self.dialect.learn(request.body, refusal.message, refusal.parameter):
                     raise
+                if self.memory is not None:
+                    self.memory.found("dialect", [self.dialect.length, sorted(self.dialect.without)])
 
     async def ask(self, request: Request, read: Callable[[Any], T], tally: Tally, *, retries: int | None = None) -> T:
         """What `read` makes of the reply: of the one that the response cache has, else of the server's.
@@ -171,12 +176,14 @@ class Caller:
             answer, counted = await self._send(request, start, tally)
             used = self.spend(*counted)
             result = self._read(answer, read)
-            if self.memory is not None:
-                self.memory.keep(request, answer, counted, time.monotonic() - sent)
+            self._keep(request, answer, counted, sent)
             pace.answered(time.monotonic(), start, self.gate.running)
             return result
         except BrokenError as broken:
             raise RetryError(str(broken)) from None
+        except SilentError:  # paid for; asked again it would be paid again
+            self._keep(request, answer, counted, sent)
+            raise
         except RetryError as again:
             used = worst if again.perhaps_billed else Spend()
             raise
@@ -187,6 +194,10 @@ class Caller:
             tally.seconds += time.monotonic() - sent
             self.budget.settle(worst, used)
             self.gate.leave()
+
+    def _keep(self, request: Request, answer: Any, counted: tuple[int, int], sent: float) -> None:
+        if self.memory is not None:
+            self.memory.keep(request, answer, counted, time.monotonic() - sent)
 
     def _read(self, answer: Any, read: Callable[[Any], T]) -> T:
         result = read(answer)
@@ -202,7 +213,7 @@ class Caller:
         try:
             async with asyncio.timeout(self.patience.timeout):
                 response = await client.post(PATHS[request.api], cast_to=httpx2.Response, body=request.body)
-            answer = _parsed(response.text)
+            answer = parsed(response.text)
         except (TimeoutError, openai.APITimeoutError):
             pace.troubled(time.monotonic(), start)
             raise RetryError(f"no answer within {self.patience.timeout:g} s", perhaps_billed=True) from None
@@ -213,7 +224,7 @@ class Caller:
             if unsent:
                 pace.troubled(time.monotonic(), start)
             reason = f"{self.base_url} cannot be reached" if unsent else "the connection broke"
-            cause = self.redacted(str(error.__cause__ or error)).strip()
+            cause = self._key.redacted(str(error.__cause__ or error)).strip()
             raise RetryError(f"{reason}: {cause}" if cause else reason, perhaps_billed=not unsent) from None
         except ValueError:
             raise RetryError("a reply that is no JSON", perhaps_billed=True) from None
@@ -239,26 +250,24 @@ class Caller:
                 self._explain(error, time.monotonic())
         except openai.APIConnectionError as error:
             if isinstance(error.__cause__, httpx2.ConnectError):
-                self.absent = f"{self.base_url} cannot be reached: {self.redacted(str(error.__cause__)).strip()}"
+                self.absent = f"{self.base_url} cannot be reached: {self._key.redacted(str(error.__cause__)).strip()}"
 
     def _explain(self, error: APIStatusError, start: float) -> NoReturn:
         """Raise what an error status means."""
         status, now = error.status_code, time.monotonic()
         details = error.body.get("error", error.body) if isinstance(error.body, dict) else error.body
         told = details.get("message") if isinstance(details, dict) else details
-        message = " ".join(self.redacted(str(told or "")).split())[:300] or "without a reason"
+        message = " ".join(self._key.redacted(str(told or "")).split())[:300] or "without a reason"
         kind = next((details[k] for k in ("code", "type") if isinstance(details, dict) and details.get(k)), None)
         if status in (401, 403):
-            raise ModelError(
-                f"{self.base_url} refuses the key ({status}: {message}): set OPENAI_API_KEY to a valid one"
-            )
+            raise self._key.refused(self.base_url, f"{status}: {message}")
         if status == 402 or kind == "insufficient_quota":
             raise ModelError(f"{self.base_url}: the account has no money or quota left ({status}: {message})")
         if status in _BUSY:
             self.gate.pace.refused(now, start, retry_after(error.response.headers))
             raise RetryError(f"the server is too busy ({status}: {message})", busy=True)
         if status in _BY_CHANCE or status >= 500:
-            raise RetryError(f"the server failed ({status}: {message})")
+            raise RetryError(f"the server failed ({status}: {message})", perhaps_billed=status in _TIMED_OUT)
         if isinstance(details, dict) and isinstance(details.get("type"), str) and "context" in details["type"]:
             kind = details["type"]
         parameter = details.get("param") if isinstance(details, dict) else None
@@ -291,27 +300,11 @@ class Caller:
         """What the server calls the model, where that is not what it was asked for."""
         return next((name for name in self._names[1:] if not alike(self.name, name)), None)
 
-    def redacted(self, text: str) -> str:
-        """A server's words without any key that they quote."""
-        text = re.sub(r"Bearer [^\s'\"]+", "Bearer ...", text)
-        key = os.environ.get("OPENAI_API_KEY", "").strip()
-        return re.sub(r"sk-[\w*.-]+", "sk-...", text.replace(key, "...") if key else text)
-
     @cached_property
     def client(self) -> AsyncOpenAI:
         """The official client, its own retries off."""
         from openai import AsyncOpenAI
 
-        key = os.environ.get("OPENAI_API_KEY", "").strip() or ("none" if self.base_url != OPENAI else None)
-        if key is None:
-            raise ModelError(f"{self.base_url} needs a key: set OPENAI_API_KEY, or name another server with --base-url")
-        if not (key.isascii() and key.isprintable()):
-            raise ModelError("OPENAI_API_KEY holds a character that no key has (a line break, an accent): set it anew")
-        return AsyncOpenAI(api_key=key, base_url=self.base_url, max_retries=0, timeout=self.patience.timeout)
-
-
-def _parsed(text: str) -> Any:
-    """JSON without halves of characters, which nothing can encode: proxies leave them where they cut an emoji."""
-    found = json.loads(text)
-    whole = "\\ud" not in text.lower()
-    return found if whole else json.loads(_HALVES.sub("\ufffd", json.dumps(found, ensure_ascii=False)))
+        return AsyncOpenAI(
+            api_key=self._key.read(self.base_url), base_url=self.base_url, max_retries=0, timeout=self.patience.timeout
+        )

@@ -13,25 +13,25 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 from opportune.inference.rendering import joined, plain
 from opportune.models.endpoint_calls import Caller, Tally
-from opportune.models.endpoint_failures import RefusedError
+from opportune.models.endpoint_echo import LARGEST, NonsenseError, continuations
+from opportune.models.endpoint_failures import RefusedError, SilentError
 from opportune.models.endpoint_wire import (
     Api,
-    BrokenError,
     Dialect,
     Request,
     bounds,
     choices_of,
     estimated_tokens,
     request,
+    spoken,
     telling,
-    texts_of,
 )
 from opportune.types import Message, Prompt
 
@@ -46,18 +46,10 @@ SAID: dict[Way, str] = {
 _TOGETHER = 16  # texts scored in one request
 _LISTED = (20, 5)  # first tokens asked for: what OpenAI allows, and what some servers do
 _UNCLEAR = 0.1  # share of the choices' probability that tokens common to several may have
-_LARGEST = 1e-3  # a log-probability may exceed 0 by this, in bfloat16
 _COUNTED, _SHUFFLED = " 7 8 9 10 11 12", " 9 12 7 11 8 10"
 _COUNTING = Prompt((Message("user", "1 2 3 4 5 6"),), max_tokens=1)
 _HELLO = Prompt((Message("user", "Say hello."),), choices=("zebra", "violin"), max_tokens=8)
 _SUM = Prompt((Message("user", "What is 2 + 2? Answer with the number."),), choices=("zebra", "violin"))
-
-
-class NonsenseError(BrokenError):
-    """Log-probabilities that cannot be any."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"log-probabilities that make no sense: {why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +101,10 @@ class Chooser:
         """One prompt. Raises as `Caller.ask`."""
         way = self.way_for(prompt)
         if way == "echo":
-            return await self._score(prompt, tally)
+            scored = await self._score(prompt, tally)
+            if scored is not None:
+                return scored
+            way = "text" if prompt.format == "plain" else self._spare
         told = telling(prompt)
         if way == "first-token":
             scores = await self._caller.put(lambda d: self._first(told, d), lambda a: _first_scores(a, told), tally)
@@ -119,12 +114,13 @@ class Chooser:
         if way == "constrained":
             return await self._constrained(told, tally)
         api: Api = "completions" if prompt.format == "plain" else self._api
-        texts = await self._caller.put(lambda d: self._free(told, api, d), lambda a: texts_of(a, told, api), tally)
+        texts = await self._caller.put(lambda d: self._free(told, api, d), lambda a: spoken(a, told, api), tally)
         return Chosen(self._free(told, api, self._caller.dialect).text, texts[:1])
 
     # ---- echo ----
 
-    async def _score(self, prompt: Prompt, tally: Tally) -> Chosen:
+    async def _score(self, prompt: Prompt, tally: Tally) -> Chosen | None:
+        """None where the server's tokens do not tell: asked again it would say the same."""
         asked, choices = plain(prompt), prompt.choices or ()
         # Where one choice begins another, the sum would favour the shorter: then the answer's end is scored with it.
         end = "\n" if any(a != b and b.startswith(a) for a in choices for b in choices) else ""
@@ -132,9 +128,11 @@ class Chooser:
         scores: list[float] = []
         for first in range(0, len(wholes), _TOGETHER):
             some = wholes[first : first + _TOGETHER]
-            scores += await self._caller.ask(
-                self._echo(some), partial(_continuations, wholes=some, start=len(asked)), tally
-            )
+            read = _sensible(partial(continuations, wholes=some, start=len(asked)))
+            found = await self._caller.ask(self._echo(some), read, tally)
+            if found is None:
+                return None
+            scores += found
         return Chosen(asked, scores=tuple(scores))
 
     def _echo(self, wholes: Sequence[str]) -> Request:
@@ -149,7 +147,7 @@ class Chooser:
         """Whether counting on is scored as likelier than in disorder, by numbers that can be log-probabilities."""
         begun = plain(_COUNTING)
         wholes = [begun + _COUNTED, begun + _SHUFFLED]
-        read = _sensible(partial(_continuations, wholes=wholes, start=len(begun)))
+        read = _sensible(partial(continuations, wholes=wholes, start=len(begun)))
         for self._room in (0, 1):
             try:
                 scores = await self._caller.ask(self._echo(wholes), read, tally)
@@ -185,7 +183,7 @@ class Chooser:
             short = replace(prompt, max_tokens=room, samples=1, stop=())
             return request(short, "chat", self._caller.name, dialect, response_format=_schema(prompt.choices or ()))
 
-        text = await self._caller.put(made, lambda answer: texts_of(answer, replace(prompt, stop=()), "chat")[0], tally)
+        text = await self._caller.put(made, lambda answer: spoken(answer, replace(prompt, stop=()), "chat")[0], tally)
         return Chosen(made(self._caller.dialect).text, (_answer_in(text, prompt.choices or ()) or text,))
 
     async def _obeys(self, tally: Tally) -> bool:
@@ -195,6 +193,8 @@ class Chooser:
         except RefusedError as refusal:
             if refusal.status == 404:
                 raise
+            return False
+        except SilentError:
             return False
         return chosen.texts[0] in (_SUM.choices or ())
 
@@ -211,37 +211,12 @@ def _sensible(read: Callable[[Any], T]) -> Callable[[Any], T | None]:
     return tried
 
 
-def _continuations(answer: Any, wholes: Sequence[str], start: int) -> list[float]:
-    replies = choices_of(answer)
-    if len(replies) != len(wholes):
-        raise NonsenseError(f"{len(replies)} choices for {len(wholes)} texts")
-    return [_continuation(reply, whole, start) for reply, whole in zip(replies, wholes, strict=True)]
-
-
-def _continuation(reply: Mapping[str, Any], whole: str, start: int) -> float:
-    """The sum over the tokens that reach beyond `start`. Raises BrokenError where they do not make up the text."""
-    logs = reply.get("logprobs")
-    tokens, values, places = (logs.get(k) if isinstance(logs, dict) else None for k in _ECHOED)
-    if not (isinstance(tokens, list) and isinstance(values, list) and isinstance(places, list)):
-        raise NonsenseError("none for the text itself")
-    if not len(tokens) == len(values) == len(places) or whole not in "".join(map(str, tokens)):
-        raise NonsenseError("their tokens are not the text")
-    ends = [*places[1:], len(whole)]
-    own = [v for v, begin, end in zip(values, places, ends, strict=True) if begin < len(whole) and end > start]
-    if not own or not all(isinstance(v, int | float) and math.isfinite(v) and v <= _LARGEST for v in own):
-        raise NonsenseError("not all are numbers of 0 or less")
-    return math.fsum(own)
-
-
-_ECHOED = ("tokens", "token_logprobs", "text_offset")
-
-
 def _checked_first(answer: Any) -> dict[str, float]:
     """The log-probability of each likely first token. Raises BrokenError where they cannot be that."""
     written, listed = _first_tokens(answer)
     total = sum(map(math.exp, listed.values()))
     ordered = sorted(listed.values(), reverse=True)
-    if len(listed) < 2 or ordered[0] > _LARGEST or total > 1.001 or ordered[1] < -50 or ordered[0] == ordered[-1]:
+    if len(listed) < 2 or ordered[0] > LARGEST or total > 1.001 or ordered[1] < -50 or ordered[0] == ordered[-1]:
         raise NonsenseError(f"the first token's add up to {total:.3g}")
     if listed.get(written, -math.inf) < ordered[0] - 1e-6:
         raise NonsenseError(f"the written token {written!r} is not the likeliest")

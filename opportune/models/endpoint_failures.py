@@ -20,6 +20,13 @@ class RefusedError(CallError):
         self.status, self.message, self.kind, self.parameter, self.details = status, message, kind, parameter, details
 
 
+class SilentError(CallError):
+    """The model used all its room without a word of its answer: it thought."""
+
+    def __init__(self) -> None:
+        super().__init__("the model came to its limit of tokens before it wrote anything: give it more (max_tokens)")
+
+
 class RetryError(Exception):
     """A try that came to nothing; `busy`: the server asked to wait; `perhaps_billed`: it may have done its work."""
 

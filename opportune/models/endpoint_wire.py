@@ -6,6 +6,7 @@ servers that do not are asked, in words, to go on from there, and what they say 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from opportune.inference.rendering import plain
+from opportune.models.endpoint_failures import SilentError
 from opportune.types import Message, Prompt
 from opportune.values import bounded
 
@@ -25,6 +27,7 @@ _TOO_LONG = re.compile(
     r"|too many (input )?tokens|reduce the length",
     re.IGNORECASE,
 )
+_HALVES = re.compile("[\ud800-\udfff]")
 _SNAPSHOT = re.compile(r"([@:].*|-\d{4}(\d\d)*(-\d\d)*)?")  # behind a model's name: "-2024-08-06", ":latest"
 _LIMIT = re.compile(r"(?:context (?:length|size|window)|n_ctx|limit|maximum)\D{0,30}?(\d{2,})", re.IGNORECASE)
 
@@ -134,6 +137,13 @@ def _own_words(message: Message) -> str:
     return f"{message.content[:start]}\n{message.content[stop:]}"
 
 
+def parsed(text: str) -> Any:
+    """JSON without halves of characters, which nothing can encode: proxies leave them where they cut an emoji."""
+    found = json.loads(text)
+    whole = "\\ud" not in text.lower()
+    return found if whole else json.loads(_HALVES.sub("\ufffd", json.dumps(found, ensure_ascii=False)))
+
+
 def texts_of(answer: Any, prompt: Prompt, api: Api) -> tuple[str, ...]:
     """The texts of a reply, each ended at its first stop string. Raises BrokenError."""
     stops, begun = stops_of(prompt, api), beginning(prompt).strip() if api == "chat" else ""
@@ -144,6 +154,14 @@ def texts_of(answer: Any, prompt: Prompt, api: Api) -> tuple[str, ...]:
             text = text.lstrip()[len(begun) :]
         texts.append(text[: min((text.index(stop) for stop in stops if stop in text), default=len(text))])
     return tuple(texts)
+
+
+def spoken(answer: Any, prompt: Prompt, api: Api) -> tuple[str, ...]:
+    """As `texts_of`, where at least one of them was begun. Raises SilentError where all room went into thinking."""
+    texts = texts_of(answer, prompt, api)
+    if all(choice.get("finish_reason") == "length" and not _content(choice, api) for choice in choices_of(answer)):
+        raise SilentError
+    return texts
 
 
 def choices_of(answer: Any) -> list[Mapping[str, Any]]:

@@ -1,8 +1,8 @@
 """The response cache: what servers have answered, kept in the user's cache folder so that no call is paid twice.
 
 One SQLite database for all runs and processes. An answer is found by a digest of everything that was sent (the server's
-address, the model, every field of the request) and the number of its sample; neither a prompt nor a key is stored. Only
-answers are: a call that failed leaves nothing.
+address, the model, every field of the request) and the number of its sample; no request and no key is stored. Only
+answers are, as the server wrote them, with the prompt where it echoes that; a call that failed leaves nothing.
 """
 
 from __future__ import annotations

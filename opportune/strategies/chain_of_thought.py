@@ -12,11 +12,11 @@ from typing import ClassVar, Literal
 
 from opportune.options import TextOrFile, within
 from opportune.strategies import extracting, reasoning, wording
-from opportune.strategies.extracting import Extract
+from opportune.strategies.extracting import Extract, Shape
 from opportune.strategies.picking import Drawn, Order, check_count, draw, ordered
 from opportune.strategies.together import together
 from opportune.types import Answer, Example, Flow, Format, Lesson, Message, Prompt, Question, TaskView
-from opportune.values import normalise
+from opportune.values import last_number, normalise
 
 TRIGGER = "Let's think step by step."
 WRITTEN = 4  # training examples that the model tries for each demonstration it is to write
@@ -55,7 +55,7 @@ class ChainOfThought:
         extracting.check("chain-of-thought", self.extract)
 
     def prepare(self, task: TaskView, seed: int) -> Flow[Prepared]:
-        """Pick the demonstrations; where the task has no rationales, have the model write them: two rounds of calls.
+        """Pick the demonstrations; where too few have rationales, the model writes the others: two rounds of calls.
 
         Raises RecipeError when there are fewer training examples than demonstrations.
         """
@@ -64,11 +64,13 @@ class ChainOfThought:
         worked = [example for example in task.train if example.rationale]
         if self.k == 0 or len(worked) >= self.k:
             return Prepared(ordered(draw(worked, self.k, seed, balanced=balanced), self.order, seed))
-        tried = draw(task.train, min(WRITTEN * self.k, len(task.train)), seed, balanced=balanced)
+        missing, plain = self.k - len(worked), [example for example in task.train if not example.rationale]
+        tried = draw(plain, min(WRITTEN * missing, len(plain)), seed, balanced=balanced)
         written = yield from self._written(tried, task)
-        shots = draw(written, min(self.k, len(written)), seed, balanced=balanced)
+        own = draw(written, min(missing, len(written)), seed, balanced=balanced)
+        shots = (*draw(worked, len(worked), seed, balanced=balanced), *own)
         note = (
-            f"{len(shots)} of {self.k} demonstrations written by the model, which got {len(written)} of {len(tried)} "
+            f"{len(own)} of {self.k} demonstrations written by the model, which got {len(written)} of {len(tried)} "
             f"training examples right{'' if shots else ': asked without demonstrations'}"
         )
         return Prepared(ordered(shots, self.order, seed), (note,))
@@ -76,10 +78,11 @@ class ChainOfThought:
     def _written(self, tried: tuple[Example, ...], task: TaskView) -> Flow[list[Example]]:
         """The examples that the model gets right by reasoning, with the reasoning it wrote."""
         answers = yield from together([self._unaided(example.question, task) for example in tried])
+        shape = extracting.shape_of(task)
         return [
             replace(example, rationale=" ".join(answer.raw.split()))
             for example, answer in zip(tried, answers, strict=True)
-            if answer.text is not None and normalise(answer.text) == normalise(example.target)
+            if answer.text is not None and _same(answer.text, example.target, shape)
         ]
 
     def ask(self, question: Question, task: TaskView, prepared: Prepared) -> Flow[Answer]:
@@ -134,3 +137,10 @@ class ChainOfThought:
             messages += reasoning.demonstration(shot, task)
         messages.append(reasoning.question(question, task))
         return Prompt(tuple(messages), format=self.format, max_tokens=self.max_tokens, stop=reasoning.STOP)
+
+
+def _same(answer: str, target: str, shape: Shape) -> bool:
+    """An answer is read in its plainest form; a target is as the task writes it."""
+    if shape == "number":
+        return last_number(answer) == last_number(target)
+    return normalise(answer) == normalise(target)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -79,20 +79,33 @@ class Custom:
         if teach is None:
             raise RecipeError(f"custom:path={self.path} has no function teach(example, task) to follow a method with")
         with self._failing("teach"):
-            return list(teach(example, task, *prepared.given))
+            lessons = list(teach(example, task, *prepared.given))
+        return [self._lesson(lesson) for lesson in lessons]
+
+    def _lesson(self, lesson: Any) -> Lesson:
+        if not isinstance(lesson, Lesson) or not isinstance(lesson.target, str):
+            raise OwnCodeError(f"custom:path={self.path}: teach returned {lesson!r:.60}, not a Lesson, in its list")
+        return replace(lesson, prompt=self._prompt("teach", lesson.prompt))
 
     def _held(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...], seed: int) -> Flow[Any]:
         """The conversation of one of the file's functions, its samples drawn by the arm's seed."""
 
-        def drawn(prompt: Prompt) -> Prompt:
-            if not isinstance(prompt, Prompt):
-                raise OwnCodeError(f"custom:path={self.path}: {name} yielded {prompt!r:.60}, not a Prompt, in its list")
-            if (fault := _fault_of_prompt(prompt)) is not None:
-                raise OwnCodeError(f"custom:path={self.path}: {name} yielded a Prompt {fault}")
-            return seeded(prompt, seed)
+        def drawn(prompt: Any) -> Prompt:
+            return seeded(self._prompt(name, prompt), seed)
 
         with self._failing(name):
             return (yield from changed(function(*arguments), drawn))
+
+    def _prompt(self, name: str, prompt: object) -> Prompt:
+        """What one of the functions asks, lists made tuples. Raises OwnCodeError for what no model could be asked."""
+        if not isinstance(prompt, Prompt):
+            raise OwnCodeError(f"custom:path={self.path}: {name} yielded {prompt!r:.60}, not a Prompt, in its list")
+        prompt = replace(
+            prompt, messages=_tuple(prompt.messages), choices=_tuple(prompt.choices), stop=_tuple(prompt.stop)
+        )
+        if (fault := _fault_of_prompt(prompt)) is not None:
+            raise OwnCodeError(f"custom:path={self.path}: {name} yielded a Prompt {fault}")
+        return prompt
 
     def _failing(self, name: str) -> AbstractContextManager[None]:
         return own_code.failing(f"custom:path={self.path}: {name}() failed")
@@ -124,4 +137,22 @@ def _fault_of_prompt(prompt: Any) -> str | None:
     if not isinstance(messages, tuple) or not messages or not all(isinstance(each, Message) for each in messages):
         return f"whose messages are {messages!r:.60}, not a tuple of Message, at least one"
     wrong = [each for each in messages if not isinstance(each.content, str)]
-    return f"with the content {wrong[0].content!r:.60}, not a text" if wrong else None
+    if wrong:
+        return f"with the content {wrong[0].content!r:.60}, not a text"
+    if prompt.choices is not None and not (_are_texts(prompt.choices) and prompt.choices):
+        return f"whose choices are {prompt.choices!r:.60}, not texts, at least one"
+    if not _are_texts(prompt.stop):
+        return f"whose stop is {prompt.stop!r:.60}, not a tuple of texts"
+    for name, kinds, least in (("max_tokens", (int,), 1), ("samples", (int,), 1), ("temperature", (int, float), 0)):
+        value: Any = getattr(prompt, name)
+        if not (isinstance(value, kinds) and value >= least):
+            return f"whose {name} is {value!r:.60}, not a number from {least} on"
+    return None
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(each, str) for each in value)

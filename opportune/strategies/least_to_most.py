@@ -50,7 +50,7 @@ class LeastToMost:
 
     decompose: Literal["model", "prefixes"] = "model"
     k: int = 4  # worked decompositions; with prefixes: worked examples of the task
-    steps: int = 6  # simpler questions at most
+    steps: int = 6  # simpler questions at most, of those that the model names
     library: TextOrFile | None = None  # JSONL of {"question", "steps": [{"question", "answer"}]}
     extract: Extract = "auto"
     max_tokens: int = 128  # of each call

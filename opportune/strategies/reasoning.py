@@ -46,7 +46,7 @@ def steps_of(example: Example) -> tuple[tuple[str, str], ...]:
     if not (example.rationale or "").startswith("["):
         return ()
     try:
-        return tuple((step["question"], step["answer"]) for step in json.loads(example.rationale or ""))
+        return tuple((str(step["question"]), str(step["answer"])) for step in json.loads(example.rationale or ""))
     except (ValueError, KeyError, TypeError):
         return ()
 

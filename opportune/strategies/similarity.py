@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from opportune.types import Example, Flow, Message, Prompt
+from opportune.words import joins, words
 
 Similarity = Literal["bm25", "embedding"]
 
@@ -43,27 +44,32 @@ class Words:
     def __init__(self, train: Sequence[Example]) -> None:
         import bm25s
 
-        self.train, self._tokenize = tuple(train), bm25s.tokenize
-        self._texts = self._words([example.input for example in train])
-        self._index: Any = bm25s.BM25()
-        self._index.index(self._texts, show_progress=False)
+        self.train = tuple(train)
+        self._texts = [_words(example.input) for example in train]
+        self._index: Any = None  # None: no text has a word
+        if any(self._texts):
+            self._index = bm25s.BM25()
+            self._index.index(self._texts, show_progress=False)
 
-    def _words(self, texts: list[str]) -> list[list[str]]:
-        found: list[list[str]] = self._tokenize(texts, stopwords=None, show_progress=False, return_ids=False)
-        return found
-
-    def _scores(self, words: list[str]) -> list[float]:
-        return [float(score) for score in self._index.get_scores(words)] if words else [0.0] * len(self.train)
+    def _scores(self, asked: list[str]) -> list[float]:
+        if self._index is None or not asked:
+            return [0.0] * len(self.train)
+        return [float(score) for score in self._index.get_scores(asked)]
 
     def scores(self, text: str) -> Flow[Sequence[float]]:
         """BM25 of every training input for the words of the text."""
         yield from ()
-        return self._scores(self._words([text])[0])
+        return self._scores(_words(text))
 
     def likeness(self, place: int, others: Sequence[int]) -> list[float]:
         """BM25 of the others for the words of the one, as a share of its own."""
         scores = self._scores(self._texts[place])
         return [scores[other] / max(scores[place], 1e-9) for other in others]
+
+
+def _words(text: str) -> list[str]:
+    """Without letters that stand alone, as articles and prepositions do where words are parted by spaces."""
+    return [word for word in words(text.casefold()) if len(word) > 1 or word.isdigit() or not joins(word)]
 
 
 class Vectors:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from opportune.errors import RecipeError
 from opportune.types import Answer, Example, Flow, Lesson, Question, TaskView
+from opportune.words import words
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ class Tfidf:
             raise RecipeError(
                 "tfidf chooses among the labels of a task; this task's answers are not a shared closed set"
             )
-        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-        model = make_pipeline(words, LogisticRegression(C=self.c, max_iter=1000, random_state=seed))
+        weights = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=words, token_pattern=None)
+        model = make_pipeline(weights, LogisticRegression(C=self.c, max_iter=1000, random_state=seed))
         if len({example.target for example in task.train}) < 2:
             raise RecipeError("tfidf needs training examples of two labels at least")
         try:

@@ -89,6 +89,12 @@ def test_a_missing_field_is_as_good_as_null():
     assert score("json-fields", '{"a": 1}', '{"a": 1, "b": 2}') == 0.5
 
 
+def test_whole_numbers_of_any_length_are_compared():
+    long = "1" * 400
+    assert score("json-fields", f'{{"total": {long}}}', '{"total": 5.5}') == 0
+    assert score("json-fields", f'{{"total": {long}}}', f'{{"total": {long}}}') == 1
+
+
 def test_only_the_named_fields_are_looked_at():
     name = "json-fields:fields=[total,by.city]"
     assert score(name, '{"total": 12.5, "by": {"city": "ulm"}}', json.dumps(BILL)) == 1

@@ -17,6 +17,7 @@ from opportune.models.endpoint_calls import Patience
 from opportune.models.endpoint_failures import retry_after
 from opportune.models.endpoint_wire import GO_ON, context_told, too_long
 from opportune.models.prices import Price
+from opportune.models.response_cache import ResponseCache
 from opportune.types import Completion, Message, Prompt
 from tests.models.hostile import Reply, StandIn, ask, endpoint, error, prompt, shout
 
@@ -159,6 +160,24 @@ def test_a_call_that_never_succeeds_is_failed_and_says_why():
     assert (answer.texts, answer.scores) == ((), None)
 
 
+def test_a_model_that_only_thinks_is_failed_and_not_asked_again(tmp_path):
+    thought = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": ""}}
+    usage = {"prompt_tokens": 5, "completion_tokens": 64}
+    budget, cache = Budget(max_tokens=10_000), ResponseCache(tmp_path)
+    with StandIn(reply=lambda path, body: Reply(body={"model": "m", "choices": [thought], "usage": usage})) as server:
+        for choices in (None, ("fruit", "tool")):
+            (answer,) = ask(endpoint(server, budget=budget), [prompt("a", choices=choices)]).values()
+            assert answer.error.startswith("the model came to its limit of tokens before it wrote anything")
+        asked = sum("be brief" in str(body) for body in server.bodies())
+        assert asked == 2
+        assert budget.spent.tokens == 69 * len(server.requests)
+        for _ in range(2):
+            endpoint(server, cache=cache).greet(choices=True)
+            (answer,) = ask(endpoint(server, cache=cache), [prompt("a")]).values()
+            assert answer.error.startswith("the model came to its limit")
+        assert sum("be brief" in str(body) for body in server.bodies()) == asked + 1
+
+
 def test_silence_ends_at_the_time_limits():
     began = time.monotonic()
     with StandIn(reply=lambda path, body: Reply(delay=5)) as server:
@@ -262,6 +281,15 @@ def test_what_is_spent_stays_within_the_cap_and_what_does_not_fit_is_failed(budg
     assert paid == sum(answer.usage.tokens_in + answer.usage.tokens_out for answer in answers.values())
     assert model.budget.spent.tokens == paid
     assert model.dollars(1000, 500) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(("status", "billed"), [(504, True), (524, True), (500, False)])
+def test_a_gateways_timeout_may_have_been_billed(status, billed):
+    with StandIn(reply=lambda path, body: Reply(status, error("upstream"))) as server:
+        model = endpoint(server, budget=Budget(max_tokens=500), patience=Patience(1, 5, retries=7, backoff=0.01))
+        ask(model, [prompt("a", max_tokens=80)])
+        assert len(server.requests) == (5 if billed else 8)
+        assert (model.budget.spent.tokens > 400) is billed
 
 
 def test_what_earlier_sittings_spent_counts():

@@ -9,7 +9,7 @@ import pytest
 
 from opportune.models.endpoint_wire import telling
 from opportune.types import Message, Prompt
-from tests.models.hostile import StandIn, endpoint
+from tests.models.hostile import Reply, StandIn, endpoint
 
 CHOICES = ("fruit", "tool")
 
@@ -42,6 +42,52 @@ def test_whole_answers_are_scored_where_the_text_is_echoed():
     assert saw.scores == pytest.approx((math.log(0.2), math.log(0.7)))
     assert pear.texts == ()
     assert pear.prompt == "pear\nLabel:"
+
+
+class Vllm(StandIn):
+    """Echoes as vLLM does: a first token of the text's own, places that count it, parts of characters by themselves."""
+
+    def __init__(self, *given, first="", **options):
+        super().__init__(*given, **options)
+        self.first = first
+
+    def _echoed(self, text):
+        found = super()._echoed(text)
+        tokens = [self.first, *(token.replace("🎈", "\ufffd\ufffd\ufffd") for token in found["tokens"])]
+        places = [sum(map(len, tokens[:i])) for i in range(len(tokens))]
+        return {"tokens": tokens, "token_logprobs": [None, -3.0, *found["token_logprobs"][1:]], "text_offset": places}
+
+
+@pytest.mark.parametrize("first", ["<s>", "<bos>", "<|begin_of_text|>"])
+def test_a_first_token_that_the_server_adds_does_not_shift_the_answer(first):
+    with Vllm(ways=("echo",), likes=likes, first=first) as server:
+        model = endpoint(server)
+        pear, saw = ask(model, prompt("pear"), prompt("saw"))
+    assert model.choosing == "echo"
+    assert pear.scores == pytest.approx((math.log(0.7), math.log(0.2)))
+    assert saw.scores == pytest.approx((math.log(0.2), math.log(0.7)))
+
+
+def test_characters_of_several_tokens_are_found_all_the_same():
+    balloons = ("🎈", "tool")
+    with Vllm(ways=("echo",), likes=lambda text: {"tool": 0.5, "🎈": 0.25}, first="<s>") as server:
+        (answer,) = ask(endpoint(server), prompt("a 🎈🎈 pear", balloons))
+    assert answer.scores == pytest.approx((math.log(0.25), math.log(0.5)))
+
+
+def test_tokens_that_do_not_make_up_the_text_are_not_asked_for_again():
+    def odd(path, body):
+        texts = body["prompt"] if body.get("echo") else []
+        if not any("odd" in text for text in texts):
+            return None
+        logs = {"tokens": ["some", "thing"], "token_logprobs": [None, -1.0], "text_offset": [0, 4]}
+        return Reply(body={"model": "m", "choices": [{"index": i, "logprobs": logs} for i in range(len(texts))]})
+
+    with StandIn(say, ways=("echo", "constrained"), likes=likes, reply=odd) as server:
+        pear, strange = ask(endpoint(server), prompt("pear"), prompt("an odd pear"))
+        assert sum("odd" in str(body.get("prompt")) for body in server.bodies("/v1/completions")) == 1
+    assert pear.scores is not None
+    assert strange.texts == ("fruit",)
 
 
 def test_more_choices_than_fit_in_one_request():

@@ -94,6 +94,26 @@ def ref(text):
     return parse(f"zero-shot@{text}").model
 
 
+def test_each_server_gets_its_own_key_and_no_other(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "the-usual")
+    monkeypatch.setenv("OTHER_KEY", "the-other")
+    expected = {
+        "": "Bearer none",
+        ",key_env=OTHER_KEY": "Bearer the-other",
+        ",key_env=OPENAI_API_KEY": "Bearer the-usual",
+    }
+    with StandIn(shout) as server:
+        for option, sent in expected.items():
+            ask(Endpoint.of(ref(f'openai:m[base_url="{server.url}"{option}]'), Remote()), [prompt("a")])
+            assert server.headers["Authorization"] == sent
+        ask(Endpoint.of(ref("openai:m"), Remote(server.url)), [prompt("a")])
+        assert server.headers["Authorization"] == "Bearer the-usual"
+    with StandIn(reply=lambda path, body: Reply(401, error("no"))) as server:
+        for option, said in (("", "wants a key .*key_env"), (",key_env=OTHER_KEY", "set OTHER_KEY to a valid one")):
+            with pytest.raises(ModelError, match=said):
+                Endpoint.of(ref(f'openai:m[base_url="{server.url}"{option}]'), Remote()).greet(choices=False)
+
+
 def test_a_recipe_names_a_model_and_its_server():
     remote = Remote("http://flag:1/v1")
     first = Endpoint.of(ref("openai:org/name-1"), remote)

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from opportune.api import _Unwatched, ask, compare, show
+from opportune.api import _Unwatched, ask, compare, curve, show
 from opportune.cli.main import main
 from opportune.errors import ModelError, RecipeError
 from opportune.models import endpoint as endpoint_module
+from opportune.report.table import footnotes
 from opportune.store import Store
 from tests.models.hostile import HASTY, Reply, StandIn, error
 from tests.toy import FRUIT, toy_task
@@ -93,6 +94,35 @@ def test_failed_calls_and_only_they_are_made_again(tmp_path):
         assert [text for text in asked if "Text:" in text and "the fig" not in text] == []
 
 
+def test_failed_calls_that_chose_among_values_are_told_and_made_again(tmp_path):
+    ill = True
+
+    def reply(path, body):
+        messages = body.get("messages", [])
+        if ill and len(messages) == 6 and "one " in messages[-1]["content"]:  # two demonstrations, a question of dev
+            return Reply(500, error("ill"))
+        if len(messages) == 10:  # with four it is wrong about tools
+            return Reply(body=server.answer("/v1/chat/completions", {"messages": [{"content": "Text: a fig"}]}))
+        return None
+
+    def run():
+        recipes = ["k-shot:k=[4,2]"]
+        return compare(task(), recipes=recipes, models=["openai:m"], base_url=server.url, runs=tmp_path)
+
+    with StandIn(say, reply=reply) as server:
+        first = run()
+        assert "k=4" in first.rows[0].seeds[0].facts.chosen
+        assert "4 of the 8 answers on dev that chose failed" in dict(footnotes(first))["k-shot:k=[4,2]"]
+        ill = False
+        second = run()
+        assert "k=2" in second.rows[0].seeds[0].facts.chosen
+        assert second.rows[0].score.value == 1.0
+        assert "failed" not in dict(footnotes(second))["k-shot:k=[4,2]"]
+        asked = len(server.requests)
+        run()
+        assert len(server.requests) == asked
+
+
 def test_a_cap_is_kept_over_sittings_and_lifted_by_a_higher_one(tmp_path):
     prices = tmp_path / "prices.csv"
     prices.write_text("model,input,output\nm,1000,1000\n")
@@ -141,6 +171,20 @@ def test_an_arm_that_was_done_keeps_its_score_where_a_lower_cap_forbids_its_fail
     assert capped.recommended == first.recommended is not None
     kept = [text for text in heard.notes if "its score stays, its failed calls are not made again (not run: $" in text]
     assert len(kept) == 2
+
+
+def test_a_curve_keeps_its_caps_over_all_its_runs(tmp_path):
+    def run(cap):
+        where = {"models": ["openai:m"], "base_url": server.url, "cache": False, "runs": tmp_path}
+        return curve(task(), recipes=["k-shot:k=2"], sizes=[4, 8, 16], draws=2, max_tokens=cap, **where)
+
+    with StandIn(say, ways=("constrained",)) as server:
+        run(600)
+        paid = server.tokens_in + server.tokens_out
+        assert 300 < paid <= 600
+        lifted = run(100_000)
+        assert server.tokens_in + server.tokens_out > 1000
+        assert [point.score.value for point in lifted.lines[0].points] == [1.0] * 3
 
 
 def test_what_failed_calls_have_cost_counts_in_later_sittings(tmp_path):

@@ -222,6 +222,21 @@ def test_two_processes_share_each_answer_and_each_call(tmp_path, response_folder
 # ---- one call -------------------------------------------------------------------------------------------------------
 
 
+def test_what_is_kept_of_a_server_with_a_dialect_of_its_own_is_there_without_it(cache):
+    def refuses(path, body):
+        if "max_tokens" in body:
+            return Reply(400, error("Unsupported parameter: use 'max_completion_tokens'", param="max_tokens"))
+        return Reply(400, error("unknown parameter: 'seed'", param="seed")) if "seed" in body else None
+
+    with StandIn(lambda text: "hello", reply=refuses) as server:
+        model = Endpoint("m", server.url, patience=HASTY, cache=cache)
+        model.greet(choices=False)
+        assert answers(server, cache, prompt("a"))[0].texts == ("hello",)
+    gone = Endpoint("m", server.url, patience=HASTY, cache=cache)
+    gone.greet(choices=False)
+    assert dict(gone.complete([prompt("a")], {}))[0].texts == ("hello",)
+
+
 def test_every_field_counts(cache):
     asked = [
         prompt("a"),

@@ -94,6 +94,28 @@ def test_the_model_writes_rationales_for_examples_that_it_then_gets_right():
     assert len(model.prompts) == 2 * 6 + 1
 
 
+def test_solutions_that_are_there_are_shown_and_only_the_others_written():
+    task = sums()
+    task = replace(
+        task, train=tuple(replace(e, rationale=e.rationale if i < 3 else None) for i, e in enumerate(task.train))
+    )
+    model = Scripted({"": "12"})  # right about one of the three others
+    prepared = prepare(strategy("chain-of-thought:k=4"), task.view(), 0, model, NoJournal())
+    assert {shot.target for shot in prepared.shots} == {"5", "14", "8", "12"}
+    assert prepared.notes == ("1 of 4 demonstrations written by the model, which got 1 of 3 training examples right",)
+    none = prepare(strategy("chain-of-thought:k=4"), task.view(), 0, Scripted({"": "0"}), NoJournal())
+    assert len(none.shots) == 3
+    assert "asked without" not in none.notes[0]
+
+
+def test_what_the_model_writes_for_numbers_is_right_whatever_their_spelling():
+    task = sums(rationales=False)
+    task = replace(task, train=tuple(replace(e, target=f"${e.target},000.0") for e in task.train))
+    model = Scripted({"": "12000"})
+    prepared = prepare(strategy("chain-of-thought:k=2"), task.view(), 0, model, NoJournal())
+    assert [shot.target for shot in prepared.shots] == ["$12,000.0"]
+
+
 def test_where_it_gets_none_right_it_is_asked_without_demonstrations_and_that_is_said():
     model = Scripted({"": "0"})
     chosen = strategy("chain-of-thought:k=2")

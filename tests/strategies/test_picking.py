@@ -31,6 +31,25 @@ def test_embeddings_are_asked_of_the_model_once_an_example_and_once_a_question()
     assert shots_of(model.prompts[-1])[-1] == "a hammer 1"
 
 
+def nearest(texts, question, pick="nearest", k=1):
+    model = Scripted({"": "tool"})
+    train = tuple(Example(str(place), text, "tool") for place, text in enumerate(texts))
+    talk(f"k-shot:k={k},pick={pick}", model, Question(question), replace(TASK, train=train))
+    return shots_of(model.prompts[-1])
+
+
+@pytest.mark.parametrize("pick", ["nearest", "diverse"])
+def test_words_of_one_digit_count_and_texts_without_a_word_are_no_error(pick):
+    assert nearest(["1 + 4 = ?", "3 + 2 = ?", "5 + 0 = ?"], "2 + 3 = ?", pick) == ["3 + 2 = ?"]
+    assert len(nearest(["?!", "...", "a"], "!!", pick, k=2)) == 2
+
+
+def test_sentences_without_spaces_are_compared_by_their_characters():
+    texts = ["我的包裹在哪里", "退款什么时候到账", "我忘记了密码", "如何取消订单"]
+    assert nearest(texts, "请问退款多久到账") == [texts[1]]
+    assert nearest(texts, "密码被我忘记了") == [texts[2]]
+
+
 def test_diverse_picks_are_like_the_question_and_unlike_each_other():
     train = [Example(str(i), str(i), "a") for i in range(4)]
     index = Vectors(train, [(1.0, 0.0, 0.0), (0.99, 0.1, 0.0), (0.6, 0.0, 0.8), (-1.0, 0.0, 0.0)])

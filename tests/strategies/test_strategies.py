@@ -18,6 +18,7 @@ from opportune.options import build, load, resolved
 from opportune.recipe import arms
 from opportune.spec import ModelRef, Part, parse
 from opportune.types import Example, Question, Strategy
+from tests.strategies.talk import talk
 from tests.toy import SECRET, toy_task
 
 TASK = toy_task()
@@ -162,6 +163,14 @@ def test_baselines_learn_from_train_alone():
     assert ask("majority", None).text == "fruit"
     assert ask("tfidf", None, question="a hammer").text == "tool"
     assert ask("tfidf", None, question="a plum").text == "fruit"
+
+
+def test_the_classifier_reads_sentences_without_spaces():
+    rows = [("我的包裹在哪里", "fruit"), ("忘记了密码", "tool"), ("包裹没有到", "fruit"), ("密码不对", "tool")]
+    train = tuple(Example(str(place), text, label) for place, (text, label) in enumerate(rows))
+    for question, label in (("请问包裹呢", "fruit"), ("怎么改密码", "tool")):
+        answer = talk("tfidf", None, Question(question), replace(TASK, train=train))
+        assert (answer.text, answer.scores[label] > math.log(0.55)) == (label, True)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,16 @@ def test_a_decomposition_is_a_worked_solution_too():
 # ---- the user's data ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("text", ["chain-of-thought:k=1", "least-to-most:k=0"])
+def test_the_answers_of_a_decomposition_may_be_numbers(text):
+    rationale = json.dumps([{"question": "How many has Bo?", "answer": 4}])
+    task = sums()
+    task = replace(task, train=tuple(replace(example, rationale=rationale) for example in task.train))
+    prepared = prepare(strategy(text), task.view(), 0, None, NoJournal())
+    lessons = strategy(text).teach(task.train[0], task.view(), prepared)
+    assert any(lesson.target.startswith("4") for lesson in lessons)
+
+
 def rows(**more):
     return [
         {"question": f"Add {n} and 1.", "answer": str(n + 1)} | {k: v(n) for k, v in more.items()} for n in range(40)
