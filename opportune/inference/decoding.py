@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_BLOCK = 128  # tokens of a vocabulary that are looked through together
 _TOKENS_BACK = 8  # a stop string is looked for in its own length and so many tokens more
 
 
@@ -87,9 +88,18 @@ def _generator(request: Request, number: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
+def _likeliest(logits: Tensor) -> Tensor:
+    """As argmax, by blocks where the vocabulary allows it: a maximum is found ten times as fast as its place."""
+    if logits.shape[-1] % _BLOCK:
+        return logits.argmax(-1)
+    blocks = logits.view(len(logits), -1, _BLOCK)
+    best = blocks.amax(-1).argmax(-1)
+    return best * _BLOCK + blocks[torch.arange(len(logits)), best].argmax(-1)
+
+
 def choose(logits: Tensor, writers: Sequence[Writer]) -> list[int]:
     """The next token of each writer from its row of logits [writers, vocabulary]: the likeliest, or one drawn."""
-    tokens: list[int] = logits.argmax(-1).tolist()
+    tokens: list[int] = _likeliest(logits).tolist()
     drawing = [i for i, writer in enumerate(writers) if writer.request.temperature > 0]
     if drawing:
         temperatures = logits.new_tensor([writers[i].request.temperature for i in drawing], dtype=torch.float64)

@@ -20,7 +20,9 @@ from opportune.inference.engine import Engine
 from opportune.inference.tree import Item, packs, plant
 
 _ROWS = 64
-_GROWTH = 32  # tokens: a buffer is used whole, for products of a part of it are slower, so it must not be long early
+# Tokens. A buffer is used whole, for products of a part of it are slower, so it must not be long early; the prefix and it
+# together are a multiple of this, over which the softmax is a fifth faster.
+_GROWTH = 32
 _CELLS = 16_384  # tokens of own keys and values in a group's buffers, most of the memory that decoding takes
 
 
@@ -102,21 +104,23 @@ def _read_prompts(engine: Engine, group: Sequence[Request], prefix: Prefix | Non
 class _Batch:
     """The attention of answers being written: row b sees the common prefix and its own tokens.
 
-    Live rows fill the front of the buffers; a finished row's place is taken by the last one.
+    Live rows fill the front of the buffers; a finished row's place is taken by the last one. The prompts end in the same
+    column, so that all rows write into the same one.
     """
 
     def __init__(self, prefix: Prefix | None, longest: int, writers: Sequence[Writer]) -> None:
         self.live = list(writers)
-        self._prefix, self._width = prefix, longest + _GROWTH
-        self._depth = prefix.length if prefix else 0
-        self._lengths = torch.zeros(len(writers), dtype=torch.long)
+        self._prefix, self._depth = prefix, prefix.length if prefix else 0
+        self._longest = self._at = longest  # the column of the next token
+        self._width = math.ceil((self._depth + longest + 1) / _GROWTH) * _GROWTH - self._depth
+        self._starts = torch.zeros(len(writers), dtype=torch.long)  # the column of each row's first token
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
         self._masks: dict[int | None, tuple[Tensor | None, Tensor]] = {}
 
     def positions(self) -> Tensor:
         """The position of each live row's next token."""
-        return self._lengths[: len(self.live)] + self._depth
+        return self._depth + self._at - self._starts[: len(self.live)]
 
     def pairs(self) -> int:
         """What the attention of the next step computes in a layer."""
@@ -127,11 +131,11 @@ class _Batch:
         if not self._keys:
             self._keys = [self._buffer(layer) for layer in keys]
             self._values = [self._buffer(layer) for layer in values]
-        rows = torch.tensor(path, device=keys[0].device)
+        rows, start = torch.tensor(path, device=keys[0].device), self._longest - len(path)
         for buffers, layers in ((self._keys, keys), (self._values, values)):
             for buffer, layer in zip(buffers, layers, strict=True):
-                buffer[slots[0] : slots[-1] + 1, :, : len(path)] = layer[:, rows]
-        self._lengths[slots[0] : slots[-1] + 1] = len(path)
+                buffer[slots[0] : slots[-1] + 1, :, start : self._longest] = layer[:, rows]
+        self._starts[slots[0] : slots[-1] + 1] = start
 
     def _buffer(self, layer: Tensor) -> Tensor:
         """Zeros, for what is hidden still takes part with weight 0."""
@@ -143,7 +147,7 @@ class _Batch:
 
     def advance(self, tokens: Sequence[int]) -> None:
         """After a pass: the tokens fed are in the buffers, and each row has its next one."""
-        self._lengths[: len(self.live)] += 1
+        self._at += 1
         self._write(tokens)
 
     def _write(self, tokens: Sequence[int]) -> None:
@@ -153,7 +157,7 @@ class _Batch:
         for row in reversed(range(len(self.live))):
             if self.live[row].done:
                 self._drop(row)
-        if self.live and int(self._lengths[: len(self.live)].max()) >= self._width:
+        if self.live and self._at >= self._width:
             self._grow()
 
     def _grow(self) -> None:
@@ -165,10 +169,9 @@ class _Batch:
     def _drop(self, row: int) -> None:
         last = len(self.live) - 1
         if row != last:
-            length = int(self._lengths[last])
             for buffer in (*self._keys, *self._values):
-                buffer[row, :, :length] = buffer[last, :, :length]
-            self._lengths[row] = self._lengths[last]
+                buffer[row, :, : self._at] = buffer[last, :, : self._at]
+            self._starts[row] = self._starts[last]
             self.live[row] = self.live[last]
         self.live.pop()
 
@@ -184,9 +187,9 @@ class _Batch:
     ) -> Tensor:
         """One step of one layer, as `attention.Attending` says; T is the number of live rows."""
         heads, rows, size = query.shape
-        groups, lengths, at = key.shape[0], self._lengths[:rows], torch.arange(rows)
+        groups = key.shape[0]
         keys, values = self._keys[layer_index][:rows], self._values[layer_index][:rows]
-        keys[at, :, lengths], values[at, :, lengths] = key.transpose(0, 1), value.transpose(0, 1)
+        keys[:, :, self._at], values[:, :, self._at] = key.transpose(0, 1), value.transpose(0, 1)
         asked = (query * scaling).view(groups, -1, rows, size)  # [K, G, B, D]
         flat = asked.permute(2, 0, 1, 3).reshape(rows * groups, -1, size)
         before, mask = self._masks_for(window, query)
@@ -208,13 +211,18 @@ class _Batch:
         """0 or -inf over the prefix's tokens, [rows, depth], where a window hides some, and over the own ones,
         [rows, 1, width]."""
         if window not in self._masks:
-            rows = self.positions()[:, None]
-            columns = torch.arange(self._depth + self._width)
-            hidden = columns > rows if window is None else (columns > rows) | (rows - columns >= window)
-            mask = torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf")).to(like)
-            before = None if window is None else mask[:, : self._depth]
-            self._masks[window] = before, mask[:, None, self._depth :]
+            starts, columns = self._starts[: len(self.live), None], torch.arange(self._width)
+            own, before = (columns < starts) | (columns > self._at), None
+            if window is not None:
+                own |= self._at - columns >= window
+                before = _hiding(self.positions()[:, None] - torch.arange(self._depth) >= window, like)
+            self._masks[window] = before, _hiding(own, like)[:, None]
         return self._masks[window]
+
+
+def _hiding(hidden: Tensor, like: Tensor) -> Tensor:
+    """-inf where hidden, else 0."""
+    return torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf")).to(like)
 
 
 def _scores(asked: Tensor, keys: Tensor, softcap: float | None) -> Tensor:
