@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from opportune import products
-from opportune.products import OwnLinear, linear, packed, use_own_products
+from opportune.products import OwnLinear, Product, linear, packable, packed, use_own_products
 
 SHAPES = [(1, 192, 256), (4, 192, 256), (9, 640, 192), (9, 192, 640), (33, 256, 256), (9, 8, 8), (0, 192, 256)]
 
@@ -60,7 +60,7 @@ def test_packed_weights_give_the_same_products_and_are_put_away(dtype: torch.dty
     x = torch.randn(2, 5, 192).to(dtype)
     expected = network(x)
     close = 1e-5 if dtype == torch.float32 else 2e-2
-    with packed(network, 10):
+    with packed(packable(network), 10):
         with torch.no_grad():
             torch.testing.assert_close(network(x), expected, rtol=close, atol=close)
         network(x).sum().backward()  # a gradient is of the weights themselves
@@ -72,13 +72,34 @@ def test_packed_weights_give_the_same_products_and_are_put_away(dtype: torch.dty
         assert not network(x).any()
 
 
+@torch.no_grad()
+@pytest.mark.skipif(not products.favoured(), reason="nothing is packed on this processor")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("biases", [(True, True), (True, False), (False, False)])
+def test_a_product_of_several_layers_is_theirs_and_does_more_in_one(
+    dtype: torch.dtype, biases: tuple[bool, bool]
+) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(192, 64, bias=bias).to(dtype) for bias in biases]
+    product, x, other = Product(layers, 5), torch.randn(5, 192).to(dtype), torch.randn(5, 128).to(dtype)
+    plain = torch.cat([layer(x) for layer in layers], -1)
+    close = 1e-5 if dtype == torch.float32 else 2e-2
+    for found, expected in (
+        (product(x), plain),
+        (product.silu(x), nn.functional.silu(plain)),
+        (product.times(x, other), plain * other),
+        (product.plus(x, other), plain + other),
+    ):
+        torch.testing.assert_close(found, expected, rtol=close, atol=close)
+
+
 @pytest.mark.skipif(not products.favoured(), reason="nothing is packed on this processor")
 def test_bfloat16_is_not_packed_where_onednn_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Linear(192, 256)).to(torch.bfloat16)
     use_own_products(network)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", None)  # it would raise
-    with packed(network, 10), torch.no_grad():
+    with packed(packable(network), 10), torch.no_grad():
         assert network(torch.ones(8, 192, dtype=torch.bfloat16)).shape == (8, 256)
     assert products.packed_bytes(network) == 0
 

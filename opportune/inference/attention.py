@@ -45,6 +45,7 @@ __all__ = [
     "supports_own_attention",
     "tree_plan",
     "use_own_attention",
+    "windows_of",
 ]
 
 NAME = "opportune"
@@ -235,7 +236,7 @@ def _reproduces(network: Any, config: Any, plain: str) -> bool:
     use_own_attention(network)
     logits, windows = _probe(network, ids)
     found = [logits[torch.tensor(path[_PREFIX:]) - _PREFIX] for path in paths]
-    if windows != _windows(config):
+    if windows != windows_of(config):
         return False
     return _error(found, reference) < tolerance
 
@@ -273,8 +274,8 @@ def _probe(network: Any, ids: Tensor) -> tuple[Tensor, list[int | None]]:
     return head(network, hidden).float(), witness.windows
 
 
-def _windows(config: Any) -> list[int | None] | None:
-    """The window each layer should ask for; None where a layer is neither full nor sliding attention."""
+def windows_of(config: Any) -> list[int | None] | None:
+    """The window each layer asks for; None where a layer is neither full nor sliding attention."""
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     if kinds is None:

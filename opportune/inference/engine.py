@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ from opportune.inference.attention import (
 )
 from opportune.inference.flops import Shape, forward_flops, pairs_of, shape_of
 from opportune.inference.tree import Tree, plant
-from opportune.products import use_own_products
+from opportune.inference.written_out import Decoder, follows
+from opportune.products import favoured, packable, packed, use_own_products
 
 _PREFIXES_KEPT = 4
 
@@ -50,6 +52,8 @@ class Engine:
         if self.own:
             use_own_attention(network)
             fast_norms(network)
+        self._written_out: bool | None = None  # whether the network follows `written_out`; known once it writes
+        self._decoder: Decoder | None = None
         self._charged = threading.local()
         self._shape = _shape_or_none(network)
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
@@ -95,8 +99,25 @@ class Engine:
     def step(self, ids: Sequence[int], positions: Tensor, attention: Attending, pairs: int) -> Tensor:
         """One pass over a row of tokens: the last hidden states. `pairs` is what the attention computes in a layer."""
         self._charge(len(ids), pairs, 0)
-        tokens = torch.tensor(ids, device=self.device)
-        return packed_forward(self.network, tokens, positions.to(self.device), attention)
+        tokens, positions = torch.tensor(ids, device=self.device), positions.to(self.device)
+        if self._decoder is not None:
+            return self._decoder(tokens, positions, attention)
+        return packed_forward(self.network, tokens, positions, attention)
+
+    @contextmanager
+    def writing(self, rows: int) -> Iterator[None]:
+        """Within this block, passes take about so many rows and are many: weights are laid out for them, and the
+        decoder is written out where that is known to compute the same."""
+        if self._written_out is None:
+            self._written_out = self.own and favoured() and follows(self.network)
+        layers = packable(self.network)
+        if self._written_out:
+            self._decoder, layers = Decoder(self.network, rows), packable(self.network.get_output_embeddings())
+        try:
+            with packed(layers, rows):
+                yield
+        finally:
+            self._decoder = None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The head: [rows, hidden] -> [rows, vocabulary], float32."""

@@ -20,8 +20,8 @@ from opportune.inference.engine import Engine
 from opportune.inference.tree import Item, packs, plant
 
 _ROWS = 64
-# Tokens. A buffer is used whole, for products of a part of it are slower, so it must not be long early; the prefix and it
-# together are a multiple of this, over which the softmax is a fifth faster.
+# Tokens. A buffer is used whole, for products of a part of it are slower, so it must not be long early; the prefix and
+# it together are a multiple of this, over which the softmax is a fifth faster.
 _GROWTH = 32
 _CELLS = 16_384  # tokens of own keys and values in a group's buffers, most of the memory that decoding takes
 
@@ -104,8 +104,8 @@ def _read_prompts(engine: Engine, group: Sequence[Request], prefix: Prefix | Non
 class _Batch:
     """The attention of answers being written: row b sees the common prefix and its own tokens.
 
-    Live rows fill the front of the buffers; a finished row's place is taken by the last one. The prompts end in the same
-    column, so that all rows write into the same one.
+    Live rows fill the front of the buffers; a finished row's place is taken by the last one. The prompts end in one
+    column, so that all rows write into the same.
     """
 
     def __init__(self, prefix: Prefix | None, longest: int, writers: Sequence[Writer]) -> None:

@@ -142,8 +142,8 @@ class Packed:
         if self.capture:
             if layer_index != len(self.keys):
                 raise ModelError(f"layer {layer_index} attended after {len(self.keys)} layers")
-            self.keys.append(key.detach())
-            self.values.append(value.detach())
+            self.keys.append(key.detach().contiguous())  # not a view of more than is kept
+            self.values.append(value.detach().contiguous())
         cached = (self.prefix.keys[layer_index], self.prefix.values[layer_index]) if self.prefix else None
         if query.is_cuda and softcap is None:
             return self.attend_densely(query, key, value, cached, scaling, window)

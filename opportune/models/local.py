@@ -24,7 +24,6 @@ from opportune.inference.ranking import rank, rank_plainly
 from opportune.inference.tokens import shared_length
 from opportune.inference.tree import Item, common_prefix, packs, plant
 from opportune.inference.workers import side_by_side
-from opportune.products import packed
 from opportune.types import Completion, Lesson, ModelInfo, Prompt, Usage
 
 _STEPS_TO_PACK = 64  # of decoding: laying the weights out costs about twenty times what it saves in a step
@@ -73,11 +72,11 @@ class Local:
         with evaluating(self.network):
             flops = self._engine.flops
             with torch.no_grad():  # never held while suspended: the caller's thread may want gradients
-                works = self._works(self._preparer.prepare(prompts))
+                every = self._works(self._preparer.prepare(prompts))
             first = (time.perf_counter() - began, self._engine.flops - flops)
             began = time.perf_counter()
-            works = [work for work in works if any(each.index not in known for each in work.members)]
-            with _laid_out(self.network, works):
+            works = [work for work in every if any(each.index not in known for each in work.members)]
+            with self._writing(every):  # as if nothing were known: what is left must come out as it would have
                 for place, (results, flops) in side_by_side(
                     [partial(self._counted, w) for w in works], self._engine.device
                 ):
@@ -174,6 +173,14 @@ class Local:
             return [work(heap, partial(self._embed, heap)) for heap in heaps]
         return [work(heap, partial(self._rank, heap, prefix)) for heap in heaps]
 
+    @contextmanager
+    def _writing(self, works: Sequence[_Work]) -> Iterator[None]:
+        """The engine at writing, where so many steps are planned that it pays."""
+        steps = [max(map(_to_write, work.members)) for work in works]
+        rows = max((len(work.members) for work in works), default=0)
+        with self._engine.writing(rows) if sum(steps) >= _STEPS_TO_PACK else nullcontext():
+            yield
+
     def _embed(self, pack: Sequence[Item]) -> list[list[float]]:
         return embed(self._engine, pack) if self._engine.own else [embed_plainly(self._engine, pack[0])]
 
@@ -207,15 +214,6 @@ class Local:
         listed = [own] if isinstance(own, int) else list(own or [])
         ends = {*listed, self.tokenizer.eos_token_id} | ({self._preparer.renderer.turn_end()} if chat else set())
         return frozenset(end for end in ends if end is not None)
-
-
-@contextmanager
-def _laid_out(network: Any, works: Sequence[_Work]) -> Iterator[None]:
-    """Weights laid out for decoding, where so many steps are to come that it pays."""
-    steps = [max(map(_to_write, work.members)) for work in works]
-    rows = max((len(work.members) for work in works), default=0)
-    with packed(network, rows) if sum(steps) >= _STEPS_TO_PACK else nullcontext():
-        yield
 
 
 def _to_write(prepared: Prepared) -> int:

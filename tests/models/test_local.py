@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -102,6 +103,22 @@ def test_what_is_known_is_not_asked_again_and_the_rest_comes_out_the_same(name: 
     rest = content(answers(model, prompts, known))
     assert rest == {i: each for i, each in whole.items() if i not in known}
     assert answers(model, prompts, whole) == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_left_is_written_as_if_nothing_were_known(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    model = Local(copy.deepcopy(network_of("llama")).to(dtype), tokenizer_of(), INFO)
+    monkeypatch.setattr("opportune.inference.generation._ROWS", 4)
+    laid_out, writing = [], model._engine.writing
+    monkeypatch.setattr(model._engine, "writing", lambda rows: laid_out.append(rows) or writing(rows))
+    prompts = written(40)
+    whole = content(answers(model, prompts))
+    assert laid_out == [4]
+    known = {i: each for i, each in whole.items() if i != 17}  # a single group of ten
+    assert content(answers(model, prompts, known)) == {17: whole[17]}
+    assert laid_out == [4, 4]
+    answers(model, prompts[:4])
+    assert laid_out == [4, 4]  # not for so few steps
 
 
 def test_the_bill_counts_the_whole_prompt_and_is_shared_by_tokens():
