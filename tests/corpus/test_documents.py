@@ -33,7 +33,7 @@ def test_a_folder_of_every_kind_is_read_in_the_order_of_its_names(tmp_path):
     ("name", "content", "message"),
     [
         ("a.jsonl", b'{"text": "fine"}\n{"text": "bro', r"a\.jsonl line 2: broken JSON"),
-        ("a.jsonl", b'{"body": "other"}', r"a\.jsonl line 1: no text under 'text'; it has body"),
+        ("a.jsonl", b'{"body": "other", "title": "one"}', r"a\.jsonl line 1: no text under 'text'; it has body, title"),
         ("a.jsonl", b'{"text": 3}', r"line 1: no text under 'text'"),
         ("a.jsonl", b"[1]", r"line 1: an object"),
         ("a.txt", b"caf\xe9", r"a\.txt line 1: not UTF-8"),
