@@ -76,12 +76,10 @@ class Decoder:
 
     def __call__(self, ids: Tensor, positions: Tensor, attention: Attending) -> Tensor:
         """As `packed_forward`: the last hidden states [T, hidden] of one row of tokens."""
-        hidden = self._embed(ids)
+        hidden: Tensor = self._embed(ids[None])[0]
         cosine, sine = (angles[0, :, None] for angles in self._angles(hidden[None], positions[None]))
-        half = sine.shape[-1] // 2
-        sine = torch.cat(
-            [-sine[..., :half], sine[..., half:]], -1
-        )  # of the halves changed over, the first is taken off
+        first, second = sine.chunk(2, -1)
+        sine = torch.cat([-first, second], -1)  # of the halves changed over, the first is taken off
         for layer in self._layers:
             hidden = layer(hidden, cosine, sine, attention)
         return self._norm(hidden)

@@ -19,6 +19,7 @@ from opportune.methods.bias import Bias
 from opportune.methods.ia3 import IA3
 from opportune.methods.lora import Lora
 from opportune.methods.prefix_tuning import PrefixTuning
+from opportune.methods.prompt_tuning import PromptTuning
 from opportune.products import favoured
 from tests.inference.test_generation import HEAD, TOKENIZER, expected, request, tails
 from tests.inference.tiny import SMALL, TREE, network_of, plain_network_of
@@ -74,6 +75,20 @@ def test_what_a_method_has_changed_follows_where_its_parts_are_the_same(method: 
     network = Engine(made("llama")).network
     assert follows(network)
     assert follows(Engine(method.attach(network, 0)).network) == isinstance(method, Bias)
+
+
+@torch.no_grad()
+def test_virtual_tokens_are_read_as_they_were_learned() -> None:
+    network = PromptTuning(tokens=3, init="vocabulary").attach(made("llama"), 0)
+    engine = Engine(network)
+    requests = [request(i, [420, 421, 422, *HEAD, *tail]) for i, tail in enumerate(tails(4))]
+    prefix = engine.prefix([420, 421, 422, *HEAD])
+    plain = generate(engine, requests, prefix, TOKENIZER)
+    with engine.writing(4):
+        assert engine._decoder is not None
+        assert generate(engine, requests, prefix, TOKENIZER) == plain
+        alone = generate(engine, requests, None, TOKENIZER)
+    assert alone == plain
 
 
 def test_a_hooked_layer_does_not_follow() -> None:
