@@ -68,6 +68,8 @@ def divided(path: str | Path, field: str = FIELD, *, whole: bool = False) -> Cor
     digest = hashlib.sha256(b"".join(name for name, _ in found)).hexdigest()[:16]
     wanted = max(1, round(min(SHARE * total, HELD)))
     held, cut = (frozenset(), None) if whole else _chosen(found, total, wanted)
+    if cut is not None and max(length for _, length in found) < 2:
+        raise TaskError(f"corpus {path}: documents of a single character are too little to hold out a part of")
     return Corpus(str(path), field, digest, total, len(found), held, cut)
 
 

@@ -59,12 +59,13 @@ def _texts(path: Path, _field: str) -> Iterator[str]:
 
 
 def _json_lines(path: Path, field: str) -> Iterator[str]:
+    name = ""  # as the first row has it
     for number, line in lines(path):
         row = json_row(line, f"{path} line {number}")
         if row.values:
             able = [name for name, value in row.values.items() if value is None or isinstance(value, str)]
-            name = _field_of(field, list(row.values), able)
-            yield _text_of(row.values.get(name), field, row.place, list(row.values))
+            name = name or _field_of(field, list(row.values), able)
+            yield _text_of(row.values.get(name), name, row.place, list(row.values))
 
 
 def _parquet(path: Path, field: str) -> Iterator[str]:

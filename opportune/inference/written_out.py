@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from opportune.inference.attention import Attending, Packed, packed_forward, tree_plan, windows_of
 from opportune.products import OwnLinear, Product, can_be_packed
 
+_KNOWN = {"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"}
 _LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 _MLP = {"gate_proj", "up_proj", "down_proj", "act_fn"}
@@ -39,14 +40,14 @@ def follows(network: Any) -> bool:
     except (AttributeError, RuntimeError, TypeError):  # something beside the layers is built otherwise
         return False
     own = packed_forward(network, ids, plan.positions, Packed(plan))
-    close = 1e-4 if own.dtype == torch.float32 else 0.1  # another build is off by all of it
+    close = 1e-4 if own.dtype == torch.float32 else 0.1
     return bool((written - own).float().norm() < close * own.float().norm())
 
 
 def _is_llamas(layer: Any) -> bool:
-    """By its parts, none of which may be wrapped, hooked or changed: an adapter that has learned nothing yet computes
-    what its base does."""
-    if layer is None or _names(layer) != _LAYER:
+    """By its class and its parts, none of which may be wrapped, hooked or changed: an adapter that has learned nothing
+    yet computes what its base does, and in bfloat16 the numbers of untrained networks tell builds apart badly."""
+    if type(layer).__name__ not in _KNOWN or _names(layer) != _LAYER:
         return False
     attention, mlp = layer.self_attn, layer.mlp
     if (_names(attention), _names(mlp)) != (_ATTENTION, _MLP) or "virtual_key_values" in attention.__dict__:

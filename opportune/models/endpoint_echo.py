@@ -53,5 +53,6 @@ def _place(said: str, whole: str, start: int) -> tuple[int, int] | None:
     if (found := said.find(whole)) >= 0:
         return found + start, found + len(whole)
     asked, answer = (_FOREIGN.sub("[\\g<0>\ufffd]+", re.escape(part)) for part in (whole[:start], whole[start:]))
-    match = re.search(f"{asked}({answer})", said)
+    # Where both meet in such parts, they count for the answer: too much, but the same for each.
+    match = re.search(f"{asked.replace(']+', ']+?')}({answer})", said)
     return match.span(1) if match else None

@@ -34,12 +34,12 @@ class Data:
         Raises UsageError for both, and for passes over the customary tokens of a corpus, which are read once.
         """
         named = tokens_named(method)
-        if named is not None and self.tokens is not None:
-            raise UsageError(f"{method} says how many tokens are read: leave --tokens, --examples or --task out")
+        if named is not None and (self.tokens is not None or self.epochs != 1):
+            raise UsageError(f"{method} says what is read: leave --tokens, --examples, --task and --epochs out")
         if self.tokens is not None:
             return self.tokens
         if named is not None:
-            return named * self.epochs
+            return named
         corpus = method.startswith(("pretrain", "continual"))
         if corpus and self.epochs != 1:
             raise UsageError(f"--epochs {self.epochs:g}: {method} reads tokens: say how many with --tokens instead")

@@ -235,6 +235,7 @@ class Corpus:
 
     replay: float = 0.0
     tokens: int | None = None  # read in an epoch; None: as many as the plan says
+    epochs: int = 1
     rest: Rest = ()
 
     def change(self, a: Architecture) -> Change:
@@ -296,9 +297,9 @@ def technique(part: Part) -> Technique:
 
 
 def tokens_named(text: str) -> int | None:
-    """How many tokens a method reads by its own options."""
+    """How many tokens a method reads by its own options, in all."""
     found = technique_of(text)
-    return found.tokens if isinstance(found, Corpus) else None
+    return found.tokens * found.epochs if isinstance(found, Corpus) and found.tokens is not None else None
 
 
 @lru_cache(maxsize=1024)

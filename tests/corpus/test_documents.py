@@ -65,6 +65,9 @@ def test_the_only_field_that_holds_text_needs_no_name(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"id": 1, "body": "one"}\n{"id": 2, "body": "two"}\n')
     pyarrow.parquet.write_table(pyarrow.table({"id": [3], "body": ["three"]}), tmp_path / "b.parquet")
     assert list(read_documents(tmp_path)) == ["one", "two", "three"]
+    (tmp_path / "c.jsonl").write_text('{"text": "four"}\n{"source": "a page"}\n')
+    with pytest.raises(TaskError, match="line 2: no text under 'text'; it has source"):
+        list(read_documents(tmp_path / "c.jsonl"))
     (tmp_path / "c.jsonl").write_text('{"title": "four", "body": null}\n')
     with pytest.raises(TaskError, match="it has title, body: name the field"):
         list(read_documents(tmp_path))
@@ -98,6 +101,12 @@ def test_of_a_document_and_its_copies_the_same_end_is_held_out(tmp_path):
     assert len(held) == 2
     assert text.endswith(held[0])
     assert trained == [text.removesuffix(held[0])] * 2 + ["a short note"]
+
+
+def test_of_copies_of_a_single_character_nothing_can_be_held_out(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n' * 10)
+    with pytest.raises(TaskError, match="too little"):
+        divided(tmp_path)
 
 
 def test_no_more_is_held_out_than_is_needed(tmp_path):

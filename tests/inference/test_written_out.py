@@ -36,6 +36,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "gelu": lambda: transformers.LlamaConfig(hidden_act="gelu", **SMALL),
     "granite": lambda: transformers.GraniteConfig(residual_multiplier=0.5, **SMALL),  # by its parts a Llama
     "qwen3": lambda: transformers.Qwen3Config(head_dim=8, **SMALL),
+    "helium": lambda: transformers.HeliumConfig(head_dim=8, **SMALL),  # by its parts a Llama, turned otherwise
     "gemma": lambda: transformers.GemmaConfig(head_dim=8, **SMALL),
 }
 FOLLOWING = {"llama", "mistral", "qwen2", "qwen2 with windows"}

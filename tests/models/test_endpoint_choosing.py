@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from opportune.models.endpoint_echo import continuations
 from opportune.models.endpoint_wire import telling
 from opportune.types import Message, Prompt
 from tests.models.hostile import Reply, StandIn, endpoint
@@ -73,6 +74,12 @@ def test_characters_of_several_tokens_are_found_all_the_same():
     with Vllm(ways=("echo",), likes=lambda text: {"tool": 0.5, "🎈": 0.25}, first="<s>") as server:
         (answer,) = ask(endpoint(server), prompt("a 🎈🎈 pear", balloons))
     assert answer.scores == pytest.approx((math.log(0.25), math.log(0.5)))
+
+
+def test_parts_of_characters_where_prompt_and_answer_meet_count_for_the_answer():
+    logs = {"tokens": ["a", "\ufffd", "\ufffd", "\ufffd", "\ufffd"], "token_logprobs": [None, -1.0, -2.0, -3.0, -4.0]}
+    found = continuations({"choices": [{"index": 0, "logprobs": logs}]}, ["a：🎈"], 2)
+    assert found == [pytest.approx(-2.0 - 3.0 - 4.0)]
 
 
 def test_tokens_that_do_not_make_up_the_text_are_not_asked_for_again():

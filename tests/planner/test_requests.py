@@ -89,6 +89,8 @@ def test_every_example_of_a_task_is_read_padded(capsys, tmp_path):
 def test_a_method_that_says_how_much_it_reads_is_heeded(capsys):
     _, said = run(capsys, "--method", "continual:corpus=x,tokens=1000000,replay=1,general=y", "--json")
     assert "1,000,000 tokens are read in all" in said.out
+    _, said = run(capsys, "--method", "continual:corpus=x,tokens=1000000,epochs=3", "--json")
+    assert "3,000,000 tokens are read in all" in said.out
     said = refused(capsys, "--method", "continual:corpus=x,tokens=1000000", "--tokens", "1B")
     assert "leave --tokens" in said
 
