@@ -57,8 +57,9 @@ class Trial:
     rate: float
     probe: dict[str, float]  # figures on dev after the probe; empty when it diverged
     steps: tuple[Step, ...]
-    evaluations: tuple[Evaluation, ...] = ()  # after each epoch, of one that diverged in the end none
+    evaluations: tuple[Evaluation, ...] = ()  # after each epoch
     finished: bool = False
+    diverged: bool = False  # after its probe
     layout: str | None = None  # how its steps were cut up, where the memory demanded it
 
     @property
@@ -69,7 +70,9 @@ class Trial:
     @property
     def best(self) -> Evaluation | None:
         """Where a finalist's run was best; None of all others and of one that diverged."""
-        known = [each for each in self.evaluations if self.finished and _known(each.figures.get("loss")) < math.inf]
+        if not self.finished or self.diverged:
+            return None
+        known = [each for each in self.evaluations if _known(each.figures.get("loss")) < math.inf]
         return min(known, key=lambda each: each.figures["loss"], default=None)
 
     @property
@@ -184,7 +187,7 @@ class _Search:
             taken = done.steps
             trial = replace(trial, evaluations=done.evaluations, layout=done.layout)
         except DivergedError:
-            taken, trial = self._taken(trial.rate, steps), replace(trial, evaluations=())
+            taken, trial = self._taken(trial.rate, steps), replace(trial, diverged=True)
         self.restore(self.folder / "start.safetensors")
         continued = taken[: len(trial.steps)] == trial.steps
         return replace(trial, steps=taken if continued else (*trial.steps, *taken), finished=True)

@@ -337,6 +337,9 @@ def test_where_both_finalists_diverge_the_next_best_is_trained_and_all_is_billed
     # Its probe fell behind and was not kept: taken again, and on the bill.
     assert [len(trial.steps) for trial in choice.trials] == [6, 6 + 48, 10, 10]
     assert sum(len(trial.steps) for trial in choice.trials) == len(seen)
+    # An epoch of six steps was looked at before they diverged: on the bill, but no state to choose.
+    assert [[each.step for each in trial.evaluations] for trial in choice.trials[2:]] == [[6], [6]]
+    assert [trial.best for trial in choice.trials[2:]] == [None, None]
     alone, held_out = Lora(rank=4).attach(llama(), 0), lessons(12, seed=1)
     settings = Settings(rate=1e-4, epochs=8, batch=4)
     train(alone, lessons(24), settings, tmp_path / "alone", lambda: {"loss": lesson_loss(alone, held_out)})
