@@ -59,13 +59,14 @@ def _texts(path: Path, _field: str) -> Iterator[str]:
 
 
 def _json_lines(path: Path, field: str) -> Iterator[str]:
-    name = ""  # as the first row has it
+    chosen: str | None = None  # as the first row has it
     for number, line in lines(path):
         row = json_row(line, f"{path} line {number}")
         if row.values:
-            able = [name for name, value in row.values.items() if value is None or isinstance(value, str)]
-            name = name or _field_of(field, list(row.values), able)
-            yield _text_of(row.values.get(name), name, row.place, list(row.values))
+            if chosen is None:
+                able = [name for name, value in row.values.items() if value is None or isinstance(value, str)]
+                chosen = _field_of(field, list(row.values), able)
+            yield _text_of(row.values.get(chosen), chosen, row.place, list(row.values))
 
 
 def _parquet(path: Path, field: str) -> Iterator[str]:
@@ -82,7 +83,7 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
             raise TaskError(_no_text(field, str(path), columns))
         values = chain.from_iterable(batch.column(0).to_pylist() for batch in file.iter_batches(columns=[name]))
         for number, value in enumerate(values, 1):
-            yield _text_of(value, field, f"{path} row {number}", columns)
+            yield _text_of(value, name, f"{path} row {number}", columns)
     except pyarrow.ArrowException as error:
         raise TaskError(f"{path}: not a Parquet file that can be read ({first_line(error):.200})") from None
 

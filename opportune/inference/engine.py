@@ -110,11 +110,11 @@ class Engine:
         decoder is written out where that is known to compute the same."""
         if self._written_out is None:
             self._written_out = self.own and favoured() and follows(self.network)
-        layers = packable(self.network)
         if self._written_out:
-            self._decoder, layers = Decoder(self.network, rows), packable(self.network.get_output_embeddings())
+            self._decoder = Decoder(self.network, rows)
+        rest = self.network.get_output_embeddings() if self._decoder is not None else self.network
         try:
-            with packed(layers, rows):
+            with packed(packable(rest), rows):
                 yield
         finally:
             self._decoder = None
