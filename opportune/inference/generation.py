@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from opportune.inference.attention import Prefix
 from opportune.inference.decoding import Request, Sample, Writer, choose
 from opportune.inference.engine import Engine
+from opportune.inference.tiles import hiding
 from opportune.inference.tree import Item, packs, plant
 
 _ROWS = 64
@@ -215,14 +216,9 @@ class _Batch:
             own, before = (columns < starts) | (columns > self._at), None
             if window is not None:
                 own |= self._at - columns >= window
-                before = _hiding(self.positions()[:, None] - torch.arange(self._depth) >= window, like)
-            self._masks[window] = before, _hiding(own, like)[:, None]
+                before = hiding(self.positions()[:, None] - torch.arange(self._depth) >= window).to(like)
+            self._masks[window] = before, hiding(own).to(like)[:, None]
         return self._masks[window]
-
-
-def _hiding(hidden: Tensor, like: Tensor) -> Tensor:
-    """-inf where hidden, else 0."""
-    return torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf")).to(like)
 
 
 def _scores(asked: Tensor, keys: Tensor, softcap: float | None) -> Tensor:

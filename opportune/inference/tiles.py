@@ -59,9 +59,13 @@ def tree_plan(parents: Sequence[int], positions: Sequence[int], shared: int = 0,
             rows, columns = torch.arange(start, stop)[:, None], torch.arange(first, stop)
             # In depth-first order the subtree of row j is j:ends[j], so j is i or its ancestor iff j <= i < ends[j].
             seen = (columns <= rows) & (rows < bounds[first:stop])
-            mask = torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))
-            tiles.append(Tile(start, stop, first, mask))
+            tiles.append(Tile(start, stop, first, hiding(~seen)))
     return Plan(tuple(tiles), shared, torch.as_tensor(positions, dtype=torch.long))
+
+
+def hiding(hidden: Tensor) -> Tensor:
+    """An additive mask: -inf where hidden, else 0, float32."""
+    return torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
 
 
 def _subtree_ends(parents: Sequence[int], shared: int) -> list[int]:
